@@ -1,0 +1,104 @@
+# `make run` and `make test` do everything, from a bare clone. `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# Any Python from 3.11 to 3.14 will do; name one with `make run PYTHON=python3.13`.
+SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+ENV := .venv/.made-from-lock
+
+PROTOS := $(wildcard proto/tokenbroker/v1/*.proto)
+STUBS := clients/python
+RELEASED_API := proto/released.binpb
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(ENV) ## Start a broker with everything it needs, and install one app. ARGS="--once --json" for programs
+	@$(BIN)/token-broker sandbox run $(ARGS)
+
+.PHONY: test
+test: $(ENV) ## Run every test. ARGS="-k name" for some of them
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+.PHONY: check
+check: $(ENV) ## Everything that can be judged without running it: format, types, imports, API, drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against $(RELEASED_API)
+	$(BIN)/python -m docs.generate --check
+	@$(MAKE) --no-print-directory check-stubs check-lock
+
+.PHONY: check-stubs
+check-stubs: $(ENV) # The committed stubs are what the protos make
+	@rm -rf build/stubs && mkdir -p build/stubs
+	@$(MAKE) --no-print-directory proto STUBS=build/stubs
+	@for made in $$(cd build/stubs && find . -type f); do \
+		cmp "build/stubs/$$made" "clients/python/$$made" || { echo "the stubs drifted: run \`make proto\`"; exit 1; }; done
+	@echo "stubs: as the protos make them"
+
+.PHONY: check-lock
+check-lock: # Locks hold names, versions and hashes, and nobody's address
+	@! grep -nE 'https?://|--(extra-)?index-url' requirements*.lock || { echo "an address in a lock"; exit 1; }
+	@echo "locks: no address"
+
+.PHONY: proto
+proto: $(ENV) ## Make the Python stubs from the protos
+	@$(BIN)/python -m grpc_tools.protoc -I proto \
+		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+		--python_out=$(STUBS) --mypy_out=quiet:$(STUBS) $(PROTOS)
+	@$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+		--grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(filter-out %/error_reason.proto,$(PROTOS))
+
+.PHONY: release-api
+release-api: $(ENV) ## At a release: from now on the API as it stands must not break
+	$(BIN)/buf build -o $(RELEASED_API)
+
+.PHONY: bench
+bench: $(ENV) ## Measure, side by side with the floor, and write build/bench.json
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: docs
+docs: $(ENV) ## Write the generated parts of docs/
+	@$(BIN)/python -m docs.generate
+
+.PHONY: format
+format: $(ENV) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+.PHONY: lock
+lock: ## Pin the newest versions that fit (needs uv)
+	$(LOCK) -o requirements.lock --upgrade
+	$(LOCK) -o requirements-dev.lock --upgrade -c requirements.lock --group dev
+
+.PHONY: image
+image: ## Build the container image with buildah or docker
+	@if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker build -t envoy-token-broker .; \
+	else buildah build -t envoy-token-broker .; fi
+
+.PHONY: clean
+clean: ## Remove what was made
+	rm -rf .venv build dist .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# The environment: exactly the locked packages, each by its hash, and this checkout.
+$(ENV): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "needs a Python from 3.11 to 3.14; name one with PYTHON=…" >&2; exit 1; }
+	@echo "Making the environment in .venv, once (about half a minute) …" >&2
+	@$(PYTHON) -m venv --clear .venv >&2 \
+		|| { echo "$(PYTHON) can't make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@

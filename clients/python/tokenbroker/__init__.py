@@ -1,0 +1,1 @@
+"""Stubs of the token broker's API. Generated from proto/tokenbroker by `make proto`."""

@@ -1,0 +1,1 @@
+"""tokenbroker.v1: the messages and services, generated."""
