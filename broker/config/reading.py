@@ -1,0 +1,169 @@
+"""Reads settings from TOKEN_BROKER_* variables.
+
+Every bad value is reported at once, before anything starts. A secret may stand in a file:
+TOKEN_BROKER_X_FILE in place of TOKEN_BROKER_X. A name that nobody knows is refused: a misspelt setting must
+not silently be a default.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from broker.config.settings import Settings
+
+PREFIX: Final = "TOKEN_BROKER_"
+FILE_SUFFIX: Final = "_FILE"
+# Variables with our prefix that are no settings of `serve`.
+OTHER_VARIABLES: Final = frozenset(
+    {"TOKEN_BROKER_ADDRESS", "TOKEN_BROKER_POSTGRES_BIN", "TOKEN_BROKER_SANDBOX_ENVOY_ADDRESS"}
+)
+_NO_APP: Final = f"{PREFIX}ENVOY_CLIENT_ID and {PREFIX}ENVOY_CLIENT_SECRET, or {PREFIX}APPS, must be set"
+_ANY_TYPE: Final = ConfigDict(arbitrary_types_allowed=True)
+
+
+class SettingsError(Exception):
+    """Settings that can't be. Attributes: problems: one line each, by the variable's name, never its value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    problems: list[str] = []
+    raw = _read(environ, problems)
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        if name not in raw:
+            if field.is_required():
+                problems.append(f"{variable_of(name)} must be set")
+            else:
+                values[name] = field.default
+            continue
+        try:
+            kind: Any = field.rebuild_annotation()
+            values[name] = TypeAdapter(kind, config=_ANY_TYPE).validate_python(raw[name])
+        except ValidationError as error:
+            problems.extend(_lines(name, error))
+    problems.extend(_contradictions(values))
+    if problems:
+        raise SettingsError(problems)
+    return Settings.model_construct(**values)
+
+
+def variable_of(name: str) -> str:
+    """The variable that sets `name`."""
+    return PREFIX + name.upper()
+
+
+def _lines(name: str, error: ValidationError) -> list[str]:
+    """Pydantic's findings, without the values it would quote."""
+    lines = []
+    for finding in error.errors(include_url=False, include_context=False, include_input=False):
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in finding["loc"])
+        lines.append(f"{variable_of(name)}{place}: {finding['msg'].removeprefix('Value error, ')}")
+    return lines
+
+
+def _read(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """The settings that are there, as text, secrets' files read."""
+    raw: dict[str, Any] = {}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in Settings.model_fields:
+            raw[name] = environ[variable]
+        elif name.endswith(FILE_SUFFIX.lower()) and _may_be_a_file(name.removesuffix(FILE_SUFFIX.lower())):
+            base = name.removesuffix(FILE_SUFFIX.lower())
+            if variable_of(base) in environ:
+                problems.append(f"{variable} and {variable_of(base)} are both set; keep one")
+            text = _text_of(environ[variable], variable, problems)
+            if text is not None:
+                raw[base] = text
+        else:
+            problems.append(f"{variable} is no setting{_suggestion(variable)}")
+    if "apps" in raw:
+        apps = _parse_apps(raw["apps"], problems)
+        if apps is None:
+            del raw["apps"]
+        else:
+            raw["apps"] = apps
+    return raw
+
+
+def _may_be_a_file(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is not None and not field.repr
+
+
+def _suggestion(variable: str) -> str:
+    known = [variable_of(name) for name in Settings.model_fields]
+    close = difflib.get_close_matches(variable, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _text_of(path: str, variable: str, problems: list[str]) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+        problems.append(f"{variable}: the file can't be read: {reason}")
+        return None
+
+
+def _parse_apps(text: str, problems: list[str]) -> list[Any] | None:
+    try:
+        entries = json.loads(text)
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        problems.append(f"{PREFIX}APPS must be a JSON list of objects")
+        return None
+    for index, entry in enumerate(entries):
+        path = entry.pop("client_secret_file", None)
+        if isinstance(path, str):
+            entry["client_secret"] = (
+                _text_of(path, f"{PREFIX}APPS[{index}].client_secret_file", problems) or ""
+            )
+    return entries
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that are right one by one. A value that is wrong itself is not here."""
+    found = []
+    single = [values.get(name) for name in ("envoy_client_id", "envoy_client_secret")]
+    apps = values.get("apps")
+    if apps is not None and (any(single) or values.get("envoy_plugin_id")):
+        found.append(f"{PREFIX}APPS and {PREFIX}ENVOY_* name apps in two ways; keep one")
+    elif apps is None and "apps" in values and not all(single) and "envoy_client_secret" in values:
+        found.append(_NO_APP)
+    if apps is not None and not apps:
+        found.append(f"{PREFIX}APPS must name at least one app")
+    if apps and len({app.plugin_id for app in apps}) < len(apps):
+        found.append(f"{PREFIX}APPS names a plugin_id twice")
+    times: list[Any] = [
+        values.get(name) for name in ("call_seconds", "claim_margin_seconds", "claim_seconds")
+    ]
+    if None not in times:
+        call, margin, claim = (time.total_seconds() for time in times)
+        if call + margin > claim:
+            found.append(
+                f"{PREFIX}CLAIM_SECONDS must be at least call + margin: "
+                f"{claim:g} < {call:g} + {margin:g}; or a second replica could call while the first still does"
+            )
+    grpc_address = values.get("grpc_address")
+    if grpc_address is not None and not grpc_address.is_loopback:
+        found.append(
+            f"{PREFIX}GRPC_ADDRESS must be a loopback address: this release does not authenticate callers"
+        )
+    return found

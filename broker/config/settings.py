@@ -1,0 +1,193 @@
+"""The settings of `token-broker serve`: names, kinds, defaults, and what each is for."""
+
+from datetime import timedelta
+from typing import Annotated, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from broker.domain.apps import EnvoyApp
+from broker.domain.errors import InvalidField
+from broker.domain.identifiers import checked_id
+from broker.domain.secret import Secret
+from broker.domain.token_url import check_token_url, is_loopback
+
+UNNAMED_PLUGIN_ID: Final = "default"
+
+
+class Address(NamedTuple):
+    """Where to listen; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """The address in HOST:PORT or [HOST]:PORT; raises ValueError if it is neither."""
+        try:
+            parts = urlsplit(f"//{text}")
+            if parts.hostname and parts.port is not None and not (parts.path or parts.query):
+                return cls(parts.hostname, parts.port)
+        except ValueError:
+            pass
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host)
+
+
+def _address(value: object) -> Address:
+    return value if isinstance(value, Address) else Address.parse(str(value))
+
+
+def _secret(value: object) -> Secret:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must not be empty")
+    return Secret(value)
+
+
+def _token_url(value: str) -> str:
+    check_token_url(value)
+    return value
+
+
+def _plugin_id(value: str) -> str:
+    try:
+        return checked_id(value, "plugin_id")
+    except InvalidField as error:
+        raise ValueError(error.problem) from None
+
+
+def _seconds(value: object) -> timedelta:
+    try:
+        return timedelta(seconds=float(str(value)))
+    except (ValueError, OverflowError):
+        raise ValueError("must be a number of seconds") from None
+
+
+SecretText = Annotated[Secret, BeforeValidator(_secret)]
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+PositiveInt = Annotated[int, Field(gt=0)]
+PluginId = Annotated[str, AfterValidator(_plugin_id)]
+
+
+class AppSettings(BaseModel):
+    """One entry of TOKEN_BROKER_APPS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    plugin_id: PluginId
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret: SecretText
+
+
+class Settings(BaseModel):
+    """What `token-broker serve` runs on. docs/settings.md is generated from here."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    database_url: SecretText = Field(
+        description="Postgres, as a libpq URL: postgresql://user:password@host/database.", repr=False
+    )
+    keyset: SecretText = Field(
+        description="The keys that seal stored tokens: a Tink JSON keyset, from `token-broker keys generate`.",
+        repr=False,
+    )
+    envoy_plugin_id: PluginId | None = Field(
+        None,
+        description="The app's plugin id, as Envoy's webhooks name it. Left out, installs are filed under "
+        f"`{UNNAMED_PLUGIN_ID}` and the webhooks' own plugin id is not checked. Decide before the first install.",
+    )
+    envoy_client_id: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The app's client id. For several apps use TOKEN_BROKER_APPS."
+    )
+    envoy_client_secret: SecretText | None = Field(
+        None, description="The app's client secret. It also signs Envoy's webhooks.", repr=False
+    )
+    apps: list[AppSettings] | None = Field(
+        None,
+        description='Several apps, as JSON: `[{"plugin_id": "…", "client_id": "…", "client_secret_file": "…"}]` '
+        "(or `client_secret`).",
+        repr=False,
+    )
+    envoy_token_url: Annotated[str, AfterValidator(_token_url)] = Field(
+        "https://api.envoy.com/oauth2/token", description="Envoy's token endpoint."
+    )
+    envoy_request_form: Literal["multipart", "urlencoded", "json"] = Field(
+        "multipart", description="How requests to the token endpoint are written."
+    )
+    envoy_client_authentication: Literal["body", "basic"] = Field(
+        "body", description="Where the client id and secret stand: in the body, or as HTTP Basic."
+    )
+    grpc_address: ListenAddress = Field(
+        Address("127.0.0.1", 50051),
+        description="Where gRPC is served. Callers are not authenticated in this release, so only a loopback "
+        "address is allowed.",
+    )
+    http_address: ListenAddress = Field(
+        Address("127.0.0.1", 8080),
+        description="Where webhooks, /healthz and /readyz are served. Webhooks are authenticated by signature.",
+    )
+    call_seconds: Seconds = Field(
+        timedelta(seconds=30), description="How long Envoy may take to answer one request."
+    )
+    claim_seconds: Seconds = Field(
+        timedelta(seconds=45), description="How long a claim on an install stands. At least call + margin."
+    )
+    claim_margin_seconds: Seconds = Field(
+        timedelta(seconds=5), description="How long before its claim's end a call must be over."
+    )
+    refreshes_in_flight: PositiveInt = Field(
+        256, description="How many installs one process fetches pairs for at once."
+    )
+    calls_in_flight: PositiveInt = Field(
+        20000, description="How many gRPC calls one process works on at once; more are shed."
+    )
+    cache_entries: PositiveInt = Field(100000, description="How many tokens one process remembers.")
+    cache_staleness_seconds: Seconds = Field(
+        timedelta(seconds=10),
+        description="How long a remembered token is believed without a look at the database. Bounds how long "
+        "another replica's deletion goes unnoticed.",
+    )
+    database_connections: PositiveInt = Field(16, description="How many connections one process opens.")
+    database_seconds: Seconds = Field(
+        timedelta(seconds=5), description="How long to wait for a connection, and again for its answers."
+    )
+    trust_vouched_webhooks: bool = Field(
+        default=False,
+        description="Whether AcceptRouteWebhook takes a parsed webhook on the caller's word. Any caller may then "
+        "plant a token.",
+    )
+    reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
+    drain_seconds: Seconds = Field(
+        timedelta(seconds=40),
+        description="How long calls and refreshes under way may take to end after SIGTERM.",
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: readable at a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level to log."
+    )
+
+    def envoy_apps(self) -> list[EnvoyApp]:
+        """The apps, from whichever of the two ways they were given. `load_settings` sees to it that there is one."""
+        if self.apps is not None:
+            return [EnvoyApp(app.plugin_id, app.client_id, app.client_secret) for app in self.apps]
+        if self.envoy_client_id is None or self.envoy_client_secret is None:
+            return []
+        return [
+            EnvoyApp(
+                self.envoy_plugin_id or UNNAMED_PLUGIN_ID,
+                self.envoy_client_id,
+                self.envoy_client_secret,
+                verify_plugin_id=self.envoy_plugin_id is not None,
+            )
+        ]

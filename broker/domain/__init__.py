@@ -1,0 +1,1 @@
+"""The rules, without I/O: every function takes `now` as an argument."""

@@ -1,0 +1,107 @@
+"""Installs and their tokens.
+
+All times are on the broker's clock (`Clock.now`); the store translates from the database's.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from broker.domain.identifiers import InstallKey
+from broker.domain.secret import Secret
+from broker.domain.states import InstallState
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """The times of one token set.
+
+    Attributes:
+        issued_at: just before the request that brought it was sent.
+        expires_at: the end of the access token.
+        refresh_due_at: from here on a refresh is due (see freshness.py).
+        refresh_token_expires_at: the end of the refresh token; None without one, or if Envoy did not say.
+    """
+
+    issued_at: datetime
+    expires_at: datetime
+    refresh_due_at: datetime
+    refresh_token_expires_at: datetime | None
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long the access token lives in all."""
+        return self.expires_at - self.issued_at
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failed attempt since the last success.
+
+    Attributes:
+        kind: see ProviderFault.kind.
+        count: failures in a row.
+        failed_at: when the last one failed.
+        retry_at: no attempt that only a due token asks for begins before this.
+    """
+
+    kind: str
+    count: int
+    failed_at: datetime
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """What the broker knows of an install, without any token.
+
+    Attributes:
+        company_id: "" until Envoy has said it.
+        generation: counts the token sets stored so far; 0 before the first.
+        validity: the times of the newest token set; None without one.
+        in_doubt: an attempt runs, or ended with nobody knowing its outcome.
+        attempt: the number of the newest attempt.
+    """
+
+    key: InstallKey
+    company_id: str
+    state: InstallState
+    generation: int
+    validity: Validity | None
+    in_doubt: bool
+    attempt: int
+    failure: Failure | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An install with the access token it holds, if it holds one. Never the refresh token."""
+
+    install: Install
+    access_token: Secret | None
+    token_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedTokens:
+    """A pair as Envoy issued it.
+
+    Attributes:
+        requested_at: taken just before the request was sent: lifetimes count from here.
+        expires_in: the access token's lifetime, already clamped to something sane.
+        refresh_token: None if the answer had none.
+        minted: by the grant `plugin_install`. Then whatever refresh token was stored before is void; after
+            a refresh it stays, if the answer brought no other.
+        refresh_token_expires_in: None if Envoy did not say.
+        company_id: "" if Envoy did not say.
+    """
+
+    access_token: Secret
+    token_type: str
+    requested_at: datetime
+    expires_in: timedelta
+    refresh_token: Secret | None
+    refresh_token_expires_in: timedelta | None
+    company_id: str
+    minted: bool

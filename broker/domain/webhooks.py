@@ -1,0 +1,43 @@
+"""What a webhook of Envoy's says, once it has been verified and parsed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.domain.identifiers import InstallKey
+from broker.domain.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class RouteWebhook:
+    """A setup step of an install: the app is being installed, or set up again.
+
+    Attributes:
+        company_id: "" if the webhook does not say.
+        access_token: the webhook's own token, the installer's, without a refresh token.
+        digest: tells this webhook from another; the same bytes give the same digest.
+        payload: what the installer submitted, which Envoy wants back; None if nothing.
+    """
+
+    key: InstallKey
+    company_id: str
+    access_token: Secret
+    token_type: str
+    expires_in: timedelta
+    digest: bytes
+    payload: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UninstalledWebhook:
+    """The event plugin_uninstalled."""
+
+    key: InstallKey
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWebhook:
+    """Any other event: nothing to do."""
+
+
+Webhook = RouteWebhook | UninstalledWebhook | OtherWebhook

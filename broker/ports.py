@@ -1,0 +1,174 @@
+"""What the services need of the world, in the domain's verbs, each with its errors.
+
+`adapters/` has one implementation of each, `tests/fakes/` another, and `tests/contract/` holds both to
+the same behaviour. A port raises what its docstring names and nothing else that a service should catch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from broker.domain.apps import EnvoyApp
+from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
+from broker.domain.identifiers import InstallKey
+from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.secret import Secret
+from broker.domain.states import InstallState
+from broker.domain.webhooks import RouteWebhook, Webhook
+
+
+class Clock(Protocol):
+    """Time that never jumps, and the art of waiting in it."""
+
+    def now(self) -> datetime:
+        """The broker's time, UTC: it advances like a monotonic clock, whatever happens to the wall clock."""
+        ...
+
+    async def sleep(self, duration: timedelta) -> None:
+        """Wait for `duration`."""
+        ...
+
+
+class Randomness(Protocol):
+    """Where jitter comes from."""
+
+    def fraction(self) -> float:
+        """A random number in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFilter:
+    """Which installs to list; None does not filter."""
+
+    plugin_id: str | None = None
+    company_id: str | None = None
+    state: InstallState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How an attempt ended that brought no pair.
+
+    Attributes:
+        kind: see ProviderFault.kind.
+        retry_in: the wait before the next attempt for a due token.
+        in_doubt: whether the next attempt must not present the stored refresh token.
+        mint_refused: whether Envoy refused the install itself, so that its state changes.
+    """
+
+    kind: str
+    retry_in: timedelta
+    in_doubt: bool
+    mint_refused: bool = False
+
+
+class InstallStore(Protocol):
+    """Installs, their sealed tokens and the claims on them.
+
+    Every method may raise StoreUnavailable; those that open tokens SealBroken. Each touches one install
+    by its key, save `page`. Times are translated to the broker's clock.
+    """
+
+    async def find(self, key: InstallKey) -> Install | None:
+        """The install, tombstones included, without opening any token."""
+        ...
+
+    async def find_holding(self, key: InstallKey) -> Holding | None:
+        """The install with its access token."""
+        ...
+
+    async def page(
+        self, install_filter: InstallFilter, *, after: InstallKey | None, limit: int
+    ) -> Sequence[Install]:
+        """At most `limit` installs behind `after`, in the order of their keys."""
+        ...
+
+    async def enrol(self, key: InstallKey, company_id: str) -> None:
+        """Make the install known, PROVISIONAL and without a token, unless it is known already."""
+        ...
+
+    async def claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding | ClaimHeld | BackingOff:
+        """Take the right to one attempt, and write the intent, in one committed transaction.
+
+        A Holding means that there is nothing to fetch: another was faster. If the commit's fate is unknown
+        this raises, and nothing may be sent.
+
+        Raises:
+            InstallNotFound: unknown, or a tombstone and no webhook asks.
+            ReauthorizationRequired: Envoy refused this install, and neither webhook nor operator asks.
+        """
+        ...
+
+    async def keep(self, claim: Claim, issued: IssuedTokens) -> Holding:
+        """Store a pair, fenced by the attempt number, and return what stands there then.
+
+        The pair is stored if no later attempt has stored, whoever holds the claim by now. A pair that loses
+        leaves the install in doubt. May be called again with the same arguments when its fate is unknown.
+
+        Raises:
+            InstallNotFound: a tombstone was made meanwhile; the pair is dropped.
+        """
+        ...
+
+    async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
+        """End an attempt that brought no pair; if a later one has begun, change nothing."""
+        ...
+
+    async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
+        """Keep a webhook's own token if the install has never had a token set; return what stands there."""
+        ...
+
+    async def bury(self, key: InstallKey) -> Install:
+        """Destroy the tokens and leave a tombstone; whatever attempt is under way will not store.
+
+        Raises:
+            InstallNotFound: unknown.
+        """
+        ...
+
+
+class TokenEndpoint(Protocol):
+    """Envoy's token endpoint.
+
+    Both methods raise NotSent, Limited, GrantRefused, ClientRefused or OutcomeUnknown, and end by
+    `deadline` on the broker's clock.
+    """
+
+    async def refresh(self, app: EnvoyApp, refresh_token: Secret, deadline: datetime) -> IssuedTokens:
+        """Present a refresh token: grant `refresh_token`."""
+        ...
+
+    async def mint(self, app: EnvoyApp, install_id: str, deadline: datetime) -> IssuedTokens:
+        """Ask for a first or a fresh pair: grant `plugin_install`."""
+        ...
+
+
+class WebhookReader(Protocol):
+    """Verifies Envoy's webhooks and reads them."""
+
+    def read(self, app: EnvoyApp, body: bytes, signature: str) -> Webhook:
+        """What the webhook says. The signature is checked on the raw body before anything else.
+
+        Raises:
+            SignatureRefused: it is missing or does not fit.
+            InvalidField: the body is too large, no JSON, or says something impossible.
+        """
+        ...
+
+
+class Cipher(Protocol):
+    """Seals what is stored. `context` is bound to the ciphertext: another context does not open it."""
+
+    def seal(self, secret: Secret, context: bytes) -> bytes:
+        """The ciphertext."""
+        ...
+
+    def open(self, sealed: bytes, context: bytes) -> Secret:
+        """The secret.
+
+        Raises:
+            SealBroken: a wrong key or context, or a changed ciphertext.
+        """
+        ...

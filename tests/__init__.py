@@ -1,0 +1,1 @@
+"""The broker's tests: see CONTRIBUTING.md for what goes where."""
