@@ -1,0 +1,1 @@
+"""The ports, implemented. Only app.py imports from here."""

@@ -1,0 +1,1 @@
+"""The InstallStore on Postgres 15 to 18."""

@@ -1,0 +1,134 @@
+"""Rows of token_broker.installs as domain objects, and back.
+
+Lifetimes are counted on the database's clock, which all replicas share. Each row brings the database's
+`now`; a time is moved to this process's clock by the distance between that and the moment before the query
+was sent, so that a token never seems to live longer than it does, whatever the replica's own clock says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from broker.domain.freshness import due_after
+from broker.domain.identifiers import InstallKey
+from broker.domain.installs import Failure, Holding, Install, IssuedTokens, Validity
+from broker.domain.secret import Secret
+from broker.domain.states import InstallState
+from broker.ports import Cipher
+
+TABLE: Final = "token_broker.installs"
+ACCESS_TOKEN: Final = "access_token"
+REFRESH_TOKEN: Final = "refresh_token"
+
+Row = Mapping[str, Any]
+
+
+def seal_context(column: str, key: InstallKey, generation: int) -> bytes:
+    """The associated data of a sealed token: it opens in its own place only."""
+    return "\0".join((TABLE, column, key.plugin_id, key.install_id, str(generation))).encode()
+
+
+def key_of(row: Row) -> InstallKey:
+    """The row's key."""
+    return InstallKey(row["plugin_id"], row["install_id"])
+
+
+def install_of(row: Row, asked_at: datetime) -> Install:
+    """The install, its times moved to the broker's clock. `asked_at`: just before the query was sent."""
+    shift = asked_at - row["now"]
+    return Install(
+        key=key_of(row),
+        company_id=row["company_id"],
+        state=InstallState(row["state"]),
+        generation=row["generation"],
+        validity=_validity_of(row, shift),
+        in_doubt=row["in_doubt"],
+        attempt=row["attempt"],
+        failure=_failure_of(row, shift),
+        created_at=row["created_at"] + shift,
+        updated_at=row["updated_at"] + shift,
+    )
+
+
+def holding_of(row: Row, asked_at: datetime, cipher: Cipher) -> Holding:
+    """The install with its access token opened.
+
+    Raises:
+        SealBroken: it does not open.
+    """
+    token = open_token(row, ACCESS_TOKEN, cipher)
+    return Holding(install_of(row, asked_at), token, row["token_type"])
+
+
+def open_token(row: Row, column: str, cipher: Cipher) -> Secret | None:
+    """The token in `column`, or None.
+
+    Raises:
+        SealBroken: it does not open.
+    """
+    sealed = row[column]
+    if sealed is None:
+        return None
+    return cipher.open(sealed, seal_context(column, key_of(row), row["generation"]))
+
+
+@dataclass(frozen=True, slots=True)
+class NewTokenSet:
+    """What the store writes of an issued pair, sealed, on the database's clock."""
+
+    access_token: bytes
+    refresh_token: bytes | None
+    issued_at: datetime
+    expires_at: datetime
+    refresh_due_at: datetime
+    refresh_token_expires_at: datetime | None
+
+
+def new_token_set(row: Row, issued: IssuedTokens, read_at: datetime, cipher: Cipher) -> NewTokenSet:
+    """The next token set of a locked row. `read_at`: just after the row was received.
+
+    After a refresh that brought no refresh token the old one stays, sealed anew for the new generation.
+    After a mint it does not: it may be the very one that must not be presented again.
+    """
+    key, generation = key_of(row), row["generation"] + 1
+    issued_at = row["now"] - (read_at - issued.requested_at)
+    refresh_token, refresh_end = issued.refresh_token, None
+    if refresh_token is None and not issued.minted:
+        refresh_token = open_token(row, REFRESH_TOKEN, cipher)
+        refresh_end = row["refresh_token_expires_at"]
+    elif refresh_token is not None and issued.refresh_token_expires_in is not None:
+        refresh_end = issued_at + issued.refresh_token_expires_in
+    return NewTokenSet(
+        access_token=cipher.seal(issued.access_token, seal_context(ACCESS_TOKEN, key, generation)),
+        refresh_token=cipher.seal(refresh_token, seal_context(REFRESH_TOKEN, key, generation))
+        if refresh_token is not None
+        else None,
+        issued_at=issued_at,
+        expires_at=issued_at + issued.expires_in,
+        refresh_due_at=issued_at + due_after(issued.expires_in, key, generation),
+        refresh_token_expires_at=refresh_end,
+    )
+
+
+def _validity_of(row: Row, shift: timedelta) -> Validity | None:
+    if row["expires_at"] is None:
+        return None
+    refresh_end = row["refresh_token_expires_at"]
+    return Validity(
+        issued_at=row["issued_at"] + shift,
+        expires_at=row["expires_at"] + shift,
+        refresh_due_at=row["refresh_due_at"] + shift,
+        refresh_token_expires_at=refresh_end + shift if refresh_end is not None else None,
+    )
+
+
+def _failure_of(row: Row, shift: timedelta) -> Failure | None:
+    if row["failure_kind"] is None:
+        return None
+    return Failure(
+        kind=row["failure_kind"],
+        count=row["failure_count"],
+        failed_at=row["failed_at"] + shift,
+        retry_at=row["retry_at"] + shift,
+    )

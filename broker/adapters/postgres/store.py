@@ -1,0 +1,235 @@
+"""PostgresInstallStore: the InstallStore port, one short transaction a verb.
+
+What a locked row allows is decided in domain/claims.py and domain/states.py; this file locks, asks, writes.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from broker.adapters.postgres.connections import Connection, Connections
+from broker.adapters.postgres.queries import QUERIES
+from broker.adapters.postgres.rows import (
+    ACCESS_TOKEN,
+    REFRESH_TOKEN,
+    Row,
+    holding_of,
+    install_of,
+    new_token_set,
+    open_token,
+    seal_context,
+)
+from broker.domain.claims import (
+    BackingOff,
+    Claim,
+    ClaimHeld,
+    ClaimTerms,
+    Verdict,
+    confirmed_company,
+    decide,
+    presentable,
+)
+from broker.domain.errors import InstallNotFound, ReauthorizationRequired
+from broker.domain.identifiers import InstallKey
+from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.states import InstallEvent, InstallState, after
+from broker.domain.webhooks import RouteWebhook
+from broker.ports import Cipher, Clock, InstallFilter, Resolution
+
+FIRST_GENERATION: Final = 1
+
+
+class PostgresInstallStore:
+    """Installs in Postgres. Docstrings of the methods stand on the port."""
+
+    def __init__(self, connections: Connections, cipher: Cipher, clock: Clock) -> None:
+        self._connections = connections
+        self._cipher = cipher
+        self._clock = clock
+
+    async def find(self, key: InstallKey) -> Install | None:
+        asked_at = self._clock.now()
+        async with self._connections.connection() as connection:
+            row = await _one(connection, "find", key)
+        return install_of(row, asked_at) if row is not None else None
+
+    async def find_holding(self, key: InstallKey) -> Holding | None:
+        asked_at = self._clock.now()
+        async with self._connections.connection() as connection:
+            row = await _one(connection, "find", key)
+        return holding_of(row, asked_at, self._cipher) if row is not None else None
+
+    async def page(
+        self, install_filter: InstallFilter, *, after: InstallKey | None, limit: int
+    ) -> Sequence[Install]:
+        asked_at = self._clock.now()
+        behind = after or InstallKey("", "")
+        parameters = {
+            "after_plugin_id": behind.plugin_id,
+            "after_install_id": behind.install_id,
+            "plugin_id": install_filter.plugin_id,
+            "company_id": install_filter.company_id,
+            "state": install_filter.state,
+            "limit": limit,
+        }
+        async with self._connections.connection() as connection:
+            cursor = await connection.execute(QUERIES["page"], parameters)
+            return [install_of(row, asked_at) for row in await cursor.fetchall()]
+
+    async def enrol(self, key: InstallKey, company_id: str) -> None:
+        async with self._connections.connection() as connection:
+            await connection.execute(QUERIES["enrol"], {**key._asdict(), "company_id": company_id})
+
+    async def claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding | ClaimHeld | BackingOff:
+        asked_at = self._clock.now()
+        async with self._connections.transaction() as connection:
+            row = await _one(connection, "lock", key)
+            if row is None:
+                raise InstallNotFound
+            answer = self._answer(row, terms, asked_at)
+            if not isinstance(answer, Claim):
+                return answer
+            # Numbers the attempt as the answer did: the row is locked in between.
+            await _one(connection, "take_claim", key, owner=terms.owner, life=terms.life)
+        return answer
+
+    async def keep(self, claim: Claim, issued: IssuedTokens) -> Holding:
+        asked_at = self._clock.now()
+        async with self._connections.transaction() as connection:
+            row = await _locked(connection, claim.key)
+            if row["stored_attempt"] < claim.attempt:
+                row = await self._store_pair(connection, row, claim, issued)
+            elif row["stored_attempt"] > claim.attempt:
+                if row["state"] == InstallState.UNINSTALLED:
+                    raise InstallNotFound
+                row = await _written(connection, "lose_fence", claim.key)
+            return holding_of(row, asked_at, self._cipher)
+
+    async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
+        asked_at = self._clock.now()
+        async with self._connections.transaction() as connection:
+            row = await _locked(connection, claim.key)
+            if row["attempt"] == claim.attempt:
+                state = InstallState(row["state"])
+                row = await _written(
+                    connection,
+                    "resolve",
+                    claim.key,
+                    state=after(state, InstallEvent.MINT_REFUSED) if resolution.mint_refused else state,
+                    in_doubt=resolution.in_doubt,
+                    kind=resolution.kind,
+                    retry_in=resolution.retry_in,
+                )
+            return holding_of(row, asked_at, self._cipher)
+
+    async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
+        asked_at = self._clock.now()
+        async with self._connections.transaction() as connection:
+            row = await _locked(connection, webhook.key)
+            if row["generation"] == 0 and row["state"] == InstallState.PROVISIONAL:
+                context = seal_context(ACCESS_TOKEN, webhook.key, FIRST_GENERATION)
+                issued_at = row["now"] - (self._clock.now() - received_at)
+                row = await _written(
+                    connection,
+                    "store_provisional",
+                    webhook.key,
+                    generation=FIRST_GENERATION,
+                    token_type=webhook.token_type,
+                    access_token=self._cipher.seal(webhook.access_token, context),
+                    issued_at=issued_at,
+                    expires_at=issued_at + webhook.expires_in,
+                )
+            return holding_of(row, asked_at, self._cipher)
+
+    async def bury(self, key: InstallKey) -> Install:
+        asked_at = self._clock.now()
+        async with self._connections.connection() as connection:
+            row = await _one(connection, "bury", key)
+        if row is None:
+            raise InstallNotFound
+        return install_of(row, asked_at)
+
+    async def schema_version(self) -> int:
+        """The newest migration that was applied; raises StoreUnavailable also if there is no schema."""
+        async with self._connections.connection() as connection:
+            cursor = await connection.execute(QUERIES["schema_version"])
+            row = await cursor.fetchone()
+        return (row or {}).get("version") or 0
+
+    def _answer(
+        self, row: Row, terms: ClaimTerms, asked_at: datetime
+    ) -> Claim | Holding | ClaimHeld | BackingOff:
+        install = install_of(row, asked_at)
+        held_until = row["claim_expires_at"]
+        ends_in = held_until - row["now"] if held_until is not None else timedelta(0)
+        verdict = decide(
+            install,
+            terms,
+            webhook_digest=row["webhook_digest"],
+            claim_expires_at=asked_at + ends_in if held_until is not None else None,
+            now=asked_at,
+        )
+        match verdict:
+            case Verdict.GONE:
+                raise InstallNotFound
+            case Verdict.REAUTHORIZE:
+                raise ReauthorizationRequired
+            case Verdict.ADOPT:
+                return holding_of(row, asked_at, self._cipher)
+            case Verdict.WAIT:
+                return ClaimHeld(ends_in)
+            case Verdict.BACK_OFF if install.failure is not None:
+                holding = holding_of(row, asked_at, self._cipher)
+                return BackingOff(holding, install.failure, install.failure.retry_at - asked_at)
+        return self._claim_on(row, install, terms, asked_at)
+
+    def _claim_on(self, row: Row, install: Install, terms: ClaimTerms, asked_at: datetime) -> Claim:
+        may_present = presentable(install, terms, asked_at)
+        return Claim(
+            key=install.key,
+            attempt=install.attempt + 1,
+            generation=install.generation,
+            expires_at=asked_at + terms.life,
+            refresh_token=open_token(row, REFRESH_TOKEN, self._cipher) if may_present else None,
+            was_in_doubt=install.in_doubt,
+            purpose=terms.purpose,
+            company_id=confirmed_company(install),
+            failures=install.failure.count if install.failure is not None else 0,
+            webhook_digest=terms.webhook_digest,
+        )
+
+    async def _store_pair(self, connection: Connection, row: Row, claim: Claim, issued: IssuedTokens) -> Row:
+        tokens = new_token_set(row, issued, self._clock.now(), self._cipher)
+        return await _written(
+            connection,
+            "store_pair",
+            claim.key,
+            state=after(InstallState(row["state"]), InstallEvent.PAIR_STORED),
+            company_id=issued.company_id or row["company_id"],
+            generation=row["generation"] + 1,
+            token_type=issued.token_type,
+            access_token=tokens.access_token,
+            refresh_token=tokens.refresh_token,
+            issued_at=tokens.issued_at,
+            expires_at=tokens.expires_at,
+            refresh_due_at=tokens.refresh_due_at,
+            refresh_token_expires_at=tokens.refresh_token_expires_at,
+            stored_attempt=claim.attempt,
+            webhook_digest=claim.webhook_digest,
+        )
+
+
+async def _one(connection: Connection, query: str, key: InstallKey, **parameters: Any) -> Row | None:
+    cursor = await connection.execute(QUERIES[query], {**key._asdict(), **parameters})
+    return await cursor.fetchone()
+
+
+async def _locked(connection: Connection, key: InstallKey) -> Row:
+    return await _written(connection, "lock", key)
+
+
+async def _written(connection: Connection, query: str, key: InstallKey, **parameters: Any) -> Row:
+    row = await _one(connection, query, key, **parameters)
+    if row is None:
+        raise InstallNotFound
+    return row
