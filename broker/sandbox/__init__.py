@@ -1,0 +1,1 @@
+"""What `make run` needs and a deployment does not: embedded Postgres, the simulated Envoy, the demo."""

@@ -1,0 +1,121 @@
+"""AcceptRouteWebhook: what Envoy tells us by a webhook.
+
+A route webhook is a hint that starts an exchange, never the truth: what Envoy's token endpoint answers is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from broker.domain.apps import Apps
+from broker.domain.errors import (
+    CallerNotAllowed,
+    ClientCredentialsRefused,
+    InstallNotFound,
+    ProviderUnavailable,
+)
+from broker.domain.installs import Holding, Install
+from broker.domain.webhooks import RouteWebhook, UninstalledWebhook
+from broker.ports import Clock, InstallStore, WebhookReader
+from broker.service.refresher import Refresher
+
+log = structlog.get_logger(__name__)
+
+
+class WebhookKind(Enum):
+    """What a webhook was taken for."""
+
+    ROUTE = "route"
+    UNINSTALLED = "uninstalled"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of a webhook.
+
+    Attributes:
+        install: None if the webhook concerns none that we know.
+        payload: what the installer submitted, to be repeated to Envoy.
+    """
+
+    kind: WebhookKind
+    install: Install | None
+    payload: Mapping[str, object] | None = None
+
+
+class AcceptRouteWebhook:
+    """The use case, in two forms: the webhook as received, or as a caller vouches for it."""
+
+    def __init__(
+        self,
+        *,
+        apps: Apps,
+        reader: WebhookReader,
+        store: InstallStore,
+        refresher: Refresher,
+        clock: Clock,
+        on_change: Callable[[Holding], None],
+        trust_vouched: bool,
+    ) -> None:
+        self._apps = apps
+        self._reader = reader
+        self._store = store
+        self._refresher = refresher
+        self._clock = clock
+        self._on_change = on_change
+        self._trust_vouched = trust_vouched
+
+    async def signed(self, plugin_id: str, body: bytes, signature: str) -> Accepted:
+        """Accept a webhook as Envoy sent it.
+
+        Raises:
+            SignatureRefused, InvalidField, InstallNotFound (no such app), ReauthorizationRequired,
+            ClientCredentialsRefused, ProviderUnavailable, StoreUnavailable, Overloaded.
+        """
+        webhook = self._reader.read(self._apps.resolve(plugin_id), body, signature)
+        match webhook:
+            case RouteWebhook():
+                return await self._exchange(webhook)
+            case UninstalledWebhook():
+                return await self._bury(webhook)
+            case _:
+                return Accepted(WebhookKind.OTHER, None)
+
+    async def vouched(self, webhook: RouteWebhook) -> Accepted:
+        """Accept what a caller read in a webhook that it verified itself.
+
+        Raises:
+            CallerNotAllowed: this broker trusts no such caller. Else as `signed`.
+        """
+        if not self._trust_vouched:
+            raise CallerNotAllowed("may not vouch for a webhook; send it signed, as Envoy did")
+        return await self._exchange(webhook)
+
+    async def _exchange(self, webhook: RouteWebhook) -> Accepted:
+        received_at = self._clock.now()
+        await self._store.enrol(webhook.key, webhook.company_id)
+        try:
+            holding = await self._refresher.exchange(webhook)
+        except (ProviderUnavailable, ClientCredentialsRefused) as error:
+            holding = await self._store.keep_provisional(webhook, received_at)
+            self._on_change(holding)
+            if isinstance(error, ClientCredentialsRefused) or not _is_this_webhooks(holding, webhook):
+                raise
+            log.warning("webhook.kept_provisionally", **webhook.key._asdict())
+        return Accepted(WebhookKind.ROUTE, holding.install, webhook.payload)
+
+    async def _bury(self, webhook: UninstalledWebhook) -> Accepted:
+        try:
+            install = await self._store.bury(webhook.key)
+        except InstallNotFound:
+            return Accepted(WebhookKind.UNINSTALLED, None)
+        self._on_change(Holding(install, None, ""))
+        log.info("install.uninstalled", **webhook.key._asdict())
+        return Accepted(WebhookKind.UNINSTALLED, install)
+
+
+def _is_this_webhooks(holding: Holding, webhook: RouteWebhook) -> bool:
+    return holding.access_token is not None and holding.access_token == webhook.access_token

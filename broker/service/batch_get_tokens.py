@@ -1,0 +1,45 @@
+"""BatchGetTokens: GetToken for many installs, each with its own result."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+from broker.domain.errors import BrokerError, InvalidField
+from broker.service.get_token import GetToken
+from broker.service.token_cache import Entry
+
+MAX_REQUESTS: Final = 1000
+
+
+class Wanted(NamedTuple):
+    """One request of a batch, as GetToken takes it."""
+
+    plugin_id: str
+    install_id: str
+    min_ttl: timedelta
+
+
+class BatchGetTokens:
+    """The use case."""
+
+    def __init__(self, get_token: GetToken) -> None:
+        self._get_token = get_token
+
+    async def __call__(self, requests: Sequence[Wanted]) -> list[Entry | BrokerError]:
+        """A result for each request, in the same order.
+
+        Raises:
+            InvalidField: there are none, or too many.
+        """
+        if not requests:
+            raise InvalidField("requests", "must not be empty")
+        if len(requests) > MAX_REQUESTS:
+            raise InvalidField("requests", f"must be at most {MAX_REQUESTS}")
+        return await asyncio.gather(*(self._one(wanted) for wanted in requests))
+
+    async def _one(self, wanted: Wanted) -> Entry | BrokerError:
+        try:
+            return await self._get_token(*wanted)
+        except BrokerError as error:
+            return error

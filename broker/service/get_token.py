@@ -1,0 +1,119 @@
+"""GetToken: an access token that is valid now.
+
+A FRESH token comes from this process's memory. A STALE one too, and a refresh begins behind it. Only a
+caller of an EXPIRED one waits (see refresher.py).
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from broker.domain.apps import Apps
+from broker.domain.errors import (
+    InstallNotFound,
+    InvalidField,
+    ProviderUnavailable,
+    ReauthorizationRequired,
+    RetryableError,
+)
+from broker.domain.freshness import Freshness, freshness, longest_min_ttl
+from broker.domain.identifiers import InstallKey, checked_id
+from broker.domain.installs import Install
+from broker.domain.states import InstallState
+from broker.ports import Clock, InstallStore
+from broker.service.flights import Flights
+from broker.service.refresher import Refresher
+from broker.service.token_cache import Entry, TokenCache
+
+NO_TIME: Final = timedelta(0)
+RETRY_SHORT_LIVED: Final = timedelta(seconds=1)
+
+
+class GetToken:
+    """The use case. Call it with the ids as the caller gave them."""
+
+    def __init__(
+        self, *, apps: Apps, store: InstallStore, cache: TokenCache, refresher: Refresher, clock: Clock
+    ) -> None:
+        self._apps = apps
+        self._store = store
+        self._cache = cache
+        self._refresher = refresher
+        self._clock = clock
+        self._look_ups: Flights[InstallKey, Entry] = Flights()
+
+    async def __call__(self, plugin_id: str, install_id: str, min_ttl: timedelta = NO_TIME) -> Entry:
+        """An entry whose token is usable for `min_ttl` more.
+
+        Raises:
+            InvalidField: an id is no id, or `min_ttl` is negative or more than half a token's lifetime.
+            InstallNotFound, ReauthorizationRequired, ClientCredentialsRefused, ProviderUnavailable,
+            StoreUnavailable, Overloaded.
+        """
+        now = self._clock.now()
+        entry = self._cache.get((plugin_id or self._apps.default_plugin_id, install_id))
+        if (
+            entry is not None
+            and now < entry.fresh_until
+            and (not min_ttl or NO_TIME < min_ttl <= min(entry.longest_min_ttl, entry.usable_until - now))
+        ):
+            return entry
+        return await self._with_a_look(plugin_id, install_id, min_ttl)
+
+    async def _with_a_look(self, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
+        if min_ttl < NO_TIME:
+            raise InvalidField("min_ttl", "must not be negative")
+        app = self._apps.resolve(plugin_id)
+        key = InstallKey(app.plugin_id, checked_id(install_id, "install_id"))
+        entry = await self._known(key)
+        if self._serves(entry, min_ttl):
+            return entry
+        holding = await self._refresher.refresh(key, entry.holding.install.generation)
+        entry = self._cache.put(holding, self._clock.now())
+        if self._serves(entry, min_ttl):
+            return entry
+        raise ProviderUnavailable("Envoy's newest token is too short-lived to hand out", RETRY_SHORT_LIVED)
+
+    async def _known(self, key: InstallKey) -> Entry:
+        """What the cache or the store knows. Without the store, what the cache knew last."""
+        entry = self._cache.get(key)
+        if entry is not None and self._clock.now() < entry.check_at:
+            return entry
+        try:
+            return await self._look_ups.join(key, lambda: self._look_up(key))
+        except RetryableError:
+            if entry is None or self._clock.now() >= entry.usable_until:
+                raise
+            return entry
+
+    async def _look_up(self, key: InstallKey) -> Entry:
+        asked_at = self._clock.now()
+        holding = await self._store.find_holding(key)
+        if holding is None:
+            raise InstallNotFound
+        return self._cache.put(holding, asked_at)
+
+    def _serves(self, entry: Entry, min_ttl: timedelta) -> bool:
+        """Whether the entry's token can be handed out; begins a refresh behind a STALE one."""
+        install = entry.holding.install
+        _refuse_unserving(install)
+        if install.validity is None:
+            return False
+        if min_ttl > longest_min_ttl(install.validity):
+            raise InvalidField("min_ttl", "must be at most half of the token's lifetime")
+        now = self._clock.now()
+        if now + min_ttl >= entry.usable_until:
+            return False
+        if freshness(install.validity, in_doubt=install.in_doubt, now=now) is Freshness.STALE:
+            self._refresh_behind(install)
+        return True
+
+    def _refresh_behind(self, install: Install) -> None:
+        if install.failure is None or self._clock.now() >= install.failure.retry_at:
+            self._refresher.refresh_behind(install.key, install.generation)
+
+
+def _refuse_unserving(install: Install) -> None:
+    if install.state is InstallState.UNINSTALLED:
+        raise InstallNotFound
+    if install.state is InstallState.REAUTHORIZATION_REQUIRED:
+        raise ReauthorizationRequired

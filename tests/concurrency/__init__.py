@@ -1,0 +1,1 @@
+"""Interleavings, deaths and herds, in an order that the test decides."""

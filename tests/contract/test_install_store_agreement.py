@@ -1,0 +1,109 @@
+"""InstallStore: the fake and the adapter give the same answers to the same long stories."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.domain.claims import Claim, ClaimTerms, Purpose
+from broker.domain.errors import BrokerError
+from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.ports import Resolution
+from tests.contract.store_harness import MemoryHarness, PostgresHarness, StoreHarness
+from tests.fakes.samples import CLAIM_LIFE, COMPANY, KEY, issued, route_webhook
+
+STORY_LENGTH = 80
+DIGESTS = (b"one", b"two")
+
+
+@pytest.fixture
+async def both(database: str) -> AsyncIterator[tuple[StoreHarness, StoreHarness]]:
+    """The fake and the adapter."""
+    postgres = PostgresHarness(database)
+    await postgres.open()
+    yield MemoryHarness(), postgres
+    await postgres.close()
+
+
+class Teller:
+    """Tells one store a story and notes its answers, without times, since the clocks differ."""
+
+    def __init__(self, harness: StoreHarness) -> None:
+        self._harness = harness
+        self._store = harness.store()
+        self._claims: list[Claim] = []
+
+    async def tell(self, dice: random.Random, pair: IssuedTokens) -> object:
+        """One event, chosen by `dice`; the store's answer."""
+        verb = dice.choice(("claim",) * 4 + ("keep",) * 3 + ("resolve",) * 2 + ("end", "provisional", "bury"))
+        which = dice.random()
+        try:
+            return verb, noted(await self._do(verb, which, dice, pair))
+        except BrokerError as error:
+            return verb, type(error).__name__
+
+    async def _do(self, verb: str, which: float, dice: random.Random, pair: IssuedTokens) -> object:
+        install = (await self._harness.found()).install
+        claim = self._claims[int(which * len(self._claims))] if self._claims else None
+        resolution = Resolution(
+            "fault", timedelta(0), in_doubt=dice.random() < 0.5, mint_refused=dice.random() < 0.1
+        )
+        terms = ClaimTerms(
+            "a-replica",
+            CLAIM_LIFE,
+            dice.choice(list(Purpose)),
+            install.generation - (dice.random() < 0.2),
+            dice.choice(DIGESTS),
+        )
+        match verb:
+            case "claim":
+                answer = await self._store.claim(KEY, terms)
+                self._claims += [answer] if isinstance(answer, Claim) else []
+                return answer
+            case "keep" if claim is not None:
+                return await self._store.keep(claim, replace(pair, requested_at=self._harness.clock.now()))
+            case "resolve" if claim is not None:
+                return await self._store.resolve(claim, resolution)
+            case "end":
+                await self._harness.end_claim()
+            case "provisional":
+                return await self._store.keep_provisional(route_webhook(), self._harness.clock.now())
+            case "bury" if which < 0.5:
+                return await self._store.bury(KEY)
+        return None
+
+
+def noted(answer: object) -> object:
+    """What two stores must agree on."""
+    match answer:
+        case Claim():
+            token = answer.refresh_token.reveal() if answer.refresh_token else None
+            return answer.attempt, answer.generation, token, answer.was_in_doubt, answer.failures
+        case Holding():
+            token = answer.access_token.reveal() if answer.access_token else None
+            return noted(answer.install), token, answer.token_type
+        case Install():
+            failures = answer.failure.count if answer.failure else 0
+            return answer.state, answer.generation, answer.attempt, answer.in_doubt, failures
+    return type(answer).__name__
+
+
+def dice_of(seed: int, chapter: int) -> random.Random:
+    """The same dice for both stores, and in every run."""
+    return random.Random(f"{seed}/{chapter}")  # noqa: S311  # a story is no secret
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_fake_and_adapter_tell_the_same_story(
+    both: tuple[StoreHarness, StoreHarness], seed: int
+) -> None:
+    """What the unit tests prove over the fake then holds over Postgres."""
+    tellers = [Teller(harness) for harness in both]
+    for harness in both:
+        await harness.store().enrol(KEY, COMPANY)
+    for chapter in range(STORY_LENGTH):
+        pair = issued(both[0].clock.now(), refresh_token=chapter % 4 != 0)
+        fake, adapter = [await teller.tell(dice_of(seed, chapter), pair) for teller in tellers]
+        assert fake == adapter, f"chapter {chapter}"

@@ -1,0 +1,125 @@
+"""What replicas share: installs in memory, on a clock of their own, as a database would hold them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from broker.domain.freshness import due_after
+from broker.domain.identifiers import InstallKey
+from broker.domain.installs import Holding, Install, IssuedTokens, Validity
+from broker.domain.secret import Secret
+from broker.domain.states import InstallState
+from broker.ports import Cipher, Clock
+
+
+@dataclass(slots=True)
+class Row:
+    """An install as it is stored. All times are on the table's clock; `install` changes by replacement."""
+
+    install: Install
+    token_type: str = ""
+    access_token: bytes | None = None
+    refresh_token: bytes | None = None
+    stored_attempt: int = 0
+    claim_expires_at: datetime | None = None
+    webhook_digest: bytes | None = None
+
+
+class InstallsTable:
+    """The rows by key, and the clock and the cipher that go with them."""
+
+    def __init__(self, clock: Clock, cipher: Cipher) -> None:
+        self.clock = clock
+        self.rows: dict[InstallKey, Row] = {}
+        self._cipher = cipher
+
+    def add(self, key: InstallKey, company_id: str) -> None:
+        """A row without tokens, unless there is one."""
+        now = self.clock.now()
+        self.rows.setdefault(
+            key,
+            Row(
+                Install(
+                    key=key,
+                    company_id=company_id,
+                    state=InstallState.PROVISIONAL,
+                    generation=0,
+                    validity=None,
+                    in_doubt=False,
+                    attempt=0,
+                    failure=None,
+                    created_at=now,
+                    updated_at=now,
+                )
+            ),
+        )
+
+    @contextmanager
+    def written(self, key: InstallKey) -> Iterator[Row]:
+        """A row to change. If the body raises, nothing has been changed."""
+        changed = replace(self.rows[key])
+        yield changed
+        changed.install = replace(changed.install, updated_at=self.clock.now())
+        self.rows[key] = changed
+
+    def put_tokens(
+        self, row: Row, access_token: Secret, refresh_token: Secret | None, validity: Validity
+    ) -> None:
+        """Seal the tokens for the next generation, and make it the newest."""
+        generation = row.install.generation + 1
+        row.install = replace(row.install, generation=generation, validity=validity)
+        row.access_token = self._cipher.seal(access_token, self._context("access", row))
+        row.refresh_token = (
+            self._cipher.seal(refresh_token, self._context("refresh", row)) if refresh_token else None
+        )
+
+    def next_validity(
+        self, row: Row, issued: IssuedTokens, age: timedelta, kept_end: datetime | None
+    ) -> Validity:
+        """The times of a pair whose request was sent `age` ago; `kept_end`: of a refresh token that stays."""
+        issued_at = self.clock.now() - age
+        refresh_end = kept_end
+        if issued.refresh_token is not None:
+            life = issued.refresh_token_expires_in
+            refresh_end = issued_at + life if life is not None else None
+        key, generation = row.install.key, row.install.generation + 1
+        due = issued_at + due_after(issued.expires_in, key, generation)
+        return Validity(issued_at, issued_at + issued.expires_in, due, refresh_end)
+
+    def refresh_token(self, row: Row) -> Secret | None:
+        """The stored refresh token, opened."""
+        return self._opened(row.refresh_token, "refresh", row)
+
+    def holding(self, row: Row, shift: timedelta) -> Holding:
+        """What a replica sees whose clock is ahead of the table's by `shift`."""
+        access_token = self._opened(row.access_token, "access", row)
+        return Holding(moved(row.install, shift), access_token, row.token_type)
+
+    def _opened(self, sealed: bytes | None, column: str, row: Row) -> Secret | None:
+        return self._cipher.open(sealed, self._context(column, row)) if sealed is not None else None
+
+    def _context(self, column: str, row: Row) -> bytes:
+        return repr((column, row.install.key, row.install.generation)).encode()
+
+
+def moved(install: Install, shift: timedelta) -> Install:
+    """The install with every time moved to a clock that is ahead by `shift`."""
+    validity, failure = install.validity, install.failure
+    if validity is not None:
+        end = validity.refresh_token_expires_at
+        validity = Validity(
+            issued_at=validity.issued_at + shift,
+            expires_at=validity.expires_at + shift,
+            refresh_due_at=validity.refresh_due_at + shift,
+            refresh_token_expires_at=end + shift if end is not None else None,
+        )
+    if failure is not None:
+        failure = replace(failure, failed_at=failure.failed_at + shift, retry_at=failure.retry_at + shift)
+    return replace(
+        install,
+        validity=validity,
+        failure=failure,
+        created_at=install.created_at + shift,
+        updated_at=install.updated_at + shift,
+    )

@@ -1,0 +1,1 @@
+"""Rules and use cases over fakes: no sockets, no processes, no waiting."""

@@ -1,0 +1,73 @@
+"""Installs and BatchGetTokens: one install for operators, many for callers."""
+
+from datetime import timedelta
+
+import pytest
+
+from broker.domain.errors import InstallNotFound, InvalidField
+from broker.domain.states import InstallState
+from broker.service.batch_get_tokens import MAX_REQUESTS, BatchGetTokens, Wanted
+from broker.service.token_cache import Entry
+from tests.fakes.replica import Replica, World
+from tests.fakes.samples import KEY, OTHER_KEY
+
+NO_TIME = timedelta(0)
+
+
+async def test_unknown_install_is_not_found(replica: Replica) -> None:
+    """By each verb, and without a word to Envoy."""
+    for verb in (replica.installs.get, replica.installs.refresh, replica.installs.delete):
+        with pytest.raises(InstallNotFound):
+            await verb("", KEY.install_id)
+
+
+async def test_impossible_id_is_refused(replica: Replica) -> None:
+    """By each verb, before the store is asked."""
+    for verb in (replica.installs.get, replica.installs.refresh, replica.installs.delete):
+        with pytest.raises(InvalidField, match="install_id"):
+            await verb("", "a\nb")
+    assert not replica.store.calls
+
+
+async def test_operator_s_refresh_brings_a_new_generation(world: World, replica: Replica) -> None:
+    """Due or not."""
+    await world.install()
+    assert (await replica.installs.refresh("", KEY.install_id)).generation == 2
+    assert world.grants == ["refresh_token"]
+
+
+async def test_deleted_install_is_a_tombstone_that_operators_still_see(
+    world: World, replica: Replica
+) -> None:
+    """GetInstall answers what became of it; a refresh does not bring it back."""
+    await world.install()
+    await replica.get_token("", KEY.install_id)
+    assert (await replica.installs.delete("", KEY.install_id)).state is InstallState.UNINSTALLED
+    assert (await replica.installs.get("", KEY.install_id)).state is InstallState.UNINSTALLED
+    with pytest.raises(InstallNotFound):
+        await replica.installs.refresh("", KEY.install_id)
+    with pytest.raises(InstallNotFound):
+        await replica.get_token("", KEY.install_id)
+    assert world.grants == []
+
+
+async def test_batch_gives_each_request_its_own_result_in_order(world: World, replica: Replica) -> None:
+    """One bad request does not spoil the others."""
+    await world.install()
+    batch = BatchGetTokens(replica.get_token)
+    wanted = [
+        Wanted("", KEY.install_id, NO_TIME),
+        Wanted("", OTHER_KEY.install_id, NO_TIME),
+        Wanted("", "a\nb", NO_TIME),
+        Wanted("", KEY.install_id, -timedelta(seconds=1)),
+        Wanted("", KEY.install_id, NO_TIME),
+    ]
+    results = await batch(wanted)
+    assert [type(result) for result in results] == [Entry, InstallNotFound, InvalidField, InvalidField, Entry]
+
+
+@pytest.mark.parametrize("count", [0, MAX_REQUESTS + 1])
+async def test_batch_of_none_or_too_many_is_refused(replica: Replica, count: int) -> None:
+    """Bounded work for one call."""
+    with pytest.raises(InvalidField, match="requests"):
+        await BatchGetTokens(replica.get_token)([Wanted("", "1", NO_TIME)] * count)
