@@ -1,0 +1,1 @@
+"""gRPC: proto to domain and back, and nothing else."""

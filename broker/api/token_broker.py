@@ -1,0 +1,122 @@
+"""The servicer of tokenbroker.v1.TokenBroker."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from broker.api.errors import NotImplementedYet, failure_message
+from broker.api.messages import install_message, timedelta_of, token_bytes
+from broker.domain.apps import Apps
+from broker.domain.errors import BrokerError, InvalidField
+from broker.domain.identifiers import InstallKey, checked_id
+from broker.domain.lifetimes import DEFAULT_LIFETIME
+from broker.domain.secret import Secret
+from broker.domain.webhooks import RouteWebhook
+from broker.ports import Clock
+from broker.service.accept_route_webhook import Accepted, AcceptRouteWebhook, WebhookKind
+from broker.service.batch_get_tokens import BatchGetTokens, Wanted
+from broker.service.get_token import NO_TIME, GetToken
+from broker.service.token_cache import Entry
+from tokenbroker.v1 import token_broker_pb2 as pb
+
+_KINDS: Final[dict[WebhookKind, pb.WebhookKind.ValueType]] = {
+    WebhookKind.ROUTE: pb.WEBHOOK_KIND_ROUTE,
+    WebhookKind.UNINSTALLED: pb.WEBHOOK_KIND_UNINSTALLED,
+    WebhookKind.OTHER: pb.WEBHOOK_KIND_OTHER,
+}
+
+
+class TokenBrokerServicer:
+    """Each method takes a request and returns a reply, or its bytes; errors are the domain's."""
+
+    def __init__(
+        self,
+        *,
+        accept_route_webhook: AcceptRouteWebhook,
+        get_token: GetToken,
+        batch_get_tokens: BatchGetTokens,
+        apps: Apps,
+        clock: Clock,
+    ) -> None:
+        self._accept_route_webhook = accept_route_webhook
+        self._get_token = get_token
+        self._batch_get_tokens = batch_get_tokens
+        self._apps = apps
+        self._clock = clock
+
+    async def AcceptRouteWebhook(  # noqa: N802 (the RPC's name)
+        self, request: pb.AcceptRouteWebhookRequest
+    ) -> pb.AcceptRouteWebhookResponse:
+        """See the proto."""
+        match request.WhichOneof("webhook"):
+            case "signed":
+                accepted = await self._accept_route_webhook.signed(
+                    request.plugin_id, request.signed.body, request.signed.signature
+                )
+            case "vouched":
+                accepted = await self._accept_route_webhook.vouched(self._vouched(request))
+            case _:
+                raise InvalidField("webhook", "must be given, signed or vouched")
+        return self._accepted_message(accepted)
+
+    async def GetToken(self, request: pb.GetTokenRequest) -> bytes:  # noqa: N802 (the RPC's name)
+        """See the proto."""
+        entry = await self._get_token(*_wanted(request))
+        return token_bytes(entry, self._clock.now())
+
+    async def BatchGetTokens(  # noqa: N802 (the RPC's name)
+        self, request: pb.BatchGetTokensRequest
+    ) -> pb.BatchGetTokensResponse:
+        """See the proto."""
+        results = await self._batch_get_tokens([_wanted(one) for one in request.requests])
+        return pb.BatchGetTokensResponse(results=[self._result_message(result) for result in results])
+
+    async def ReportRejectedToken(  # noqa: N802 (the RPC's name)
+        self, _request: pb.ReportRejectedTokenRequest
+    ) -> pb.ReportRejectedTokenResponse:
+        """See the proto."""
+        raise NotImplementedYet
+
+    def WatchTokens(  # noqa: N802 (the RPC's name)
+        self, _requests: AsyncIterator[pb.WatchTokensRequest]
+    ) -> AsyncIterator[pb.WatchTokensResponse]:
+        """See the proto."""
+        raise NotImplementedYet
+
+    def _vouched(self, request: pb.AcceptRouteWebhookRequest) -> RouteWebhook:
+        vouched = request.vouched
+        if not vouched.access_token:
+            raise InvalidField("vouched.access_token", "must not be empty")
+        expires_in = DEFAULT_LIFETIME
+        if vouched.HasField("expires_in"):
+            expires_in = timedelta_of(vouched.expires_in, "vouched.expires_in")
+            if expires_in <= NO_TIME:
+                raise InvalidField("vouched.expires_in", "must be positive")
+        return RouteWebhook(
+            key=InstallKey(
+                self._apps.resolve(request.plugin_id).plugin_id,
+                checked_id(vouched.install_id, "vouched.install_id"),
+            ),
+            company_id=checked_id(vouched.company_id, "vouched.company_id") if vouched.company_id else "",
+            access_token=Secret(vouched.access_token),
+            token_type="Bearer",  # noqa: S106 (a type, RFC 6750)
+            expires_in=expires_in,
+            digest=hashlib.sha256(vouched.SerializeToString(deterministic=True)).digest(),
+        )
+
+    def _accepted_message(self, accepted: Accepted) -> pb.AcceptRouteWebhookResponse:
+        response = pb.AcceptRouteWebhookResponse(kind=_KINDS[accepted.kind])
+        if accepted.install is not None:
+            response.install.CopyFrom(install_message(accepted.install, self._clock.now()))
+        return response
+
+    def _result_message(self, result: Entry | BrokerError) -> pb.BatchGetTokensResult:
+        if isinstance(result, BrokerError):
+            return pb.BatchGetTokensResult(failure=failure_message(result))
+        token = pb.GetTokenResponse.FromString(token_bytes(result, self._clock.now()))
+        return pb.BatchGetTokensResult(token=token)
+
+
+def _wanted(request: pb.GetTokenRequest) -> Wanted:
+    min_ttl = timedelta_of(request.min_ttl, "min_ttl") if request.HasField("min_ttl") else NO_TIME
+    return Wanted(request.plugin_id, request.install_id, min_ttl)

@@ -1,0 +1,159 @@
+"""token, installs: clients of a running broker."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from broker.cli.operate import fail
+from tokenbroker.v1 import installs_pb2, installs_pb2_grpc, token_broker_pb2, token_broker_pb2_grpc
+
+DEADLINE_SECONDS: Final = 60
+STATE_PREFIX: Final = "INSTALL_STATE_"
+COLUMNS: Final = ("pluginId", "installId", "companyId", "state", "generation", "expireTime")
+
+Address = Annotated[
+    str, typer.Option("--address", envvar="TOKEN_BROKER_ADDRESS", help="The broker's gRPC address.")
+]
+PluginId = Annotated[str, typer.Option("--plugin-id", help="Which app; not needed where there is one.")]
+InstallId = Annotated[str, typer.Argument(metavar="INSTALL")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
+
+token = typer.Typer(help="Tokens, from a running broker.", no_args_is_help=True)
+installs = typer.Typer(help="Installs, as a running broker knows them.", no_args_is_help=True)
+
+
+@token.command("get")
+def get_token(
+    install_id: InstallId,
+    plugin_id: PluginId = "",
+    min_ttl: Annotated[float, typer.Option(help="How many seconds it must still live.")] = 0,
+    address: Address = DEFAULT_ADDRESS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Print a valid access token, and nothing else."""
+    request = token_broker_pb2.GetTokenRequest(plugin_id=plugin_id, install_id=install_id)
+    if min_ttl:
+        request.min_ttl.FromTimedelta(timedelta(seconds=min_ttl))
+    with _channel(address) as channel:
+        stub = token_broker_pb2_grpc.TokenBrokerStub(channel)
+        response = stub.GetToken(request, timeout=DEADLINE_SECONDS)
+    typer.echo(_json(response) if as_json else response.access_token)
+
+
+@installs.command("list")
+def list_installs(
+    plugin_id: PluginId = "",
+    company: Annotated[str, typer.Option(help="Only installs of this company.")] = "",
+    state: Annotated[str, typer.Option(help="Only installs in this state, such as ACTIVE.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List installs, a line each."""
+    request = installs_pb2.ListInstallsRequest(
+        plugin_id=plugin_id, company_id=company, state=_state_number(state)
+    )
+    shown = 0
+    with _channel(address) as channel:
+        stub = installs_pb2_grpc.InstallsStub(channel)
+        while True:
+            page = stub.ListInstalls(request, timeout=DEADLINE_SECONDS)
+            for install in page.installs:
+                if not as_json and not shown:
+                    typer.echo("\t".join(COLUMNS))
+                typer.echo(_json(install) if as_json else _line(install))
+                shown += 1
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+    if not shown and not as_json:
+        typer.echo("no installs", err=True)
+
+
+@installs.command("get")
+def get_install(install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS) -> None:
+    """Show all that is known of one install, as JSON. Never a token."""
+    request = installs_pb2.GetInstallRequest(plugin_id=plugin_id, install_id=install_id)
+    with _channel(address) as channel:
+        stub = installs_pb2_grpc.InstallsStub(channel)
+        typer.echo(_json(stub.GetInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
+
+
+@installs.command("refresh")
+def refresh_install(
+    install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Fetch a new token pair now, due or not, and show the install."""
+    request = installs_pb2.RefreshInstallRequest(plugin_id=plugin_id, install_id=install_id)
+    with _channel(address) as channel:
+        stub = installs_pb2_grpc.InstallsStub(channel)
+        typer.echo(_json(stub.RefreshInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
+
+
+@installs.command("delete")
+def delete_install(
+    install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Destroy an install's tokens, leave a tombstone, and show it."""
+    request = installs_pb2.DeleteInstallRequest(plugin_id=plugin_id, install_id=install_id)
+    with _channel(address) as channel:
+        stub = installs_pb2_grpc.InstallsStub(channel)
+        typer.echo(_json(stub.DeleteInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
+
+
+@contextmanager
+def _channel(address: str) -> Iterator[grpc.Channel]:
+    """A channel whose errors end the command with a sentence."""
+    try:
+        with grpc.insecure_channel(address) as channel:
+            yield channel
+    except grpc.RpcError as error:
+        fail(_sentence(error, address))
+
+
+def _sentence(error: Any, address: str) -> str:
+    """What a person should read: the reason, the message, and when to retry."""
+    status = rpc_status.from_call(error)
+    if status is None:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return f"no broker answers at {address}; start one with `make run`, or name its address with --address"
+        return f"{error.code().name}: {error.details()}"
+    reason, retry = "", ""
+    for detail in status.details:
+        info, retry_info = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry_info):
+            retry = f" (retry in {retry_info.retry_delay.ToTimedelta().total_seconds():.1f} s)"
+    return f"{reason}: {status.message}{retry}"
+
+
+def _state_number(state: str) -> "installs_pb2.InstallState.ValueType":
+    if not state:
+        return installs_pb2.INSTALL_STATE_UNSPECIFIED
+    try:
+        return installs_pb2.InstallState.Value(STATE_PREFIX + state.upper())
+    except ValueError:
+        known = [name.removeprefix(STATE_PREFIX) for name in installs_pb2.InstallState.keys()[1:]]
+        raise typer.BadParameter(f"must be one of {', '.join(known)}", param_hint="--state") from None
+
+
+def _line(install: installs_pb2.Install) -> str:
+    fields = MessageToDict(install)
+    fields["state"] = fields.get("state", "").removeprefix(STATE_PREFIX)
+    return "\t".join(str(fields.get(column, "-")) for column in COLUMNS)
+
+
+def _json(message: Message, indent: int | None = None) -> str:
+    return json.dumps(MessageToDict(message, preserving_proto_field_name=True), indent=indent)

@@ -1,0 +1,1 @@
+"""HTTP: Envoy's webhooks in, and whether the broker is up."""

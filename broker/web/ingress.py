@@ -1,0 +1,83 @@
+"""POST /envoy/webhooks: takes a webhook as Envoy sends it, and answers what Envoy expects.
+
+A 2xx whose body is a JSON object becomes the install's configuration in place of what was submitted, so the
+payload is echoed. A 4xx with `{"message": …}` is shown to the person who installs the app. Anything else that
+is not 2xx makes Envoy send the webhook again, five times over ten minutes (developers.envoy.com,
+"create-webhooks" and "validation-setup").
+"""
+
+from typing import Final
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from broker.domain.errors import (
+    BrokerError,
+    InstallNotFound,
+    InvalidField,
+    ReauthorizationRequired,
+    RetryableError,
+    SignatureRefused,
+)
+from broker.service.accept_route_webhook import AcceptRouteWebhook
+
+log = structlog.get_logger(__name__)
+
+SIGNATURE_HEADER: Final = "x-envoy-signature"
+MAX_BODY_BYTES: Final = 1024 * 1024
+
+# For the eyes of the person who installs the app: what they can do, in their words.
+INSTALL_AGAIN: Final = "Envoy did not confirm this installation. Please start the app's setup again."
+OUR_FAULT: Final = "The app can't be set up at the moment. Please try again later."
+
+
+class WebhookIngress:
+    """The endpoint."""
+
+    def __init__(self, accept: AcceptRouteWebhook) -> None:
+        self._accept = accept
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one webhook; never raises for anything a sender can do."""
+        plugin_id = request.path_params.get("plugin_id", "")
+        try:
+            body = await _bounded_body(request)
+            signature = request.headers.get(SIGNATURE_HEADER, "")
+            accepted = await self._accept.signed(plugin_id, body, signature)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except BrokerError as error:
+            return _refusal(error)
+        return JSONResponse(accepted.payload or {})
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _refusal(error: BrokerError) -> Response:
+    """The HTTP answer for each of the domain's errors."""
+    headers = {}
+    match error:
+        case SignatureRefused():
+            status, message = 401, str(error)
+        case InvalidField():
+            status, message = 400, str(error)
+        case InstallNotFound():
+            status, message = 404, "no app answers at this address"
+        case ReauthorizationRequired():
+            status, message = 422, INSTALL_AGAIN
+        case RetryableError(retry_after=retry_after):
+            status, message = 503, OUR_FAULT
+            headers["retry-after"] = str(max(1, round(retry_after.total_seconds())))
+        case _:
+            status, message = 503, OUR_FAULT
+    log.warning("webhook.refused", error=type(error).__name__, status=status)
+    return JSONResponse({"message": message}, status, headers)
