@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.adapters.envoy import wire
-from broker.adapters.envoy.token_fields import LIFETIME_OF_THE_DEAD, LONGEST_LIFETIME
+from broker.adapters.envoy.token_fields import LIFETIME_OF_THE_DEAD
 from broker.adapters.envoy.wire import GrantType, TokenAnswer
 from broker.domain.errors import ClientRefused, GrantRefused, Limited, OutcomeUnknown, ProviderFault
 from broker.domain.installs import IssuedTokens
 from broker.domain.lifetimes import DEFAULT_LIFETIME
+from broker.domain.lifetimes import LONGEST_LIFETIME
 from broker.domain.secret import Secret
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
