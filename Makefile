@@ -94,7 +94,7 @@ clean: ## Remove what was made
 	rm -rf .venv build dist .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The environment: exactly the locked packages, each by its hash, and this checkout.
-$(ENV): requirements-dev.lock pyproject.toml
+$(ENV): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "needs a Python from 3.11 to 3.14; name one with PYTHON=…" >&2; exit 1; }
 	@echo "Making the environment in .venv, once (about half a minute) …" >&2
 	@$(PYTHON) -m venv --clear .venv >&2 \

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -16,14 +17,14 @@ from broker.adapters.envoy.client import EnvoyClient
 from broker.adapters.envoy.webhooks import EnvoyWebhookReader
 from broker.adapters.envoy.wire import ClientAuthentication, RequestForm
 from broker.adapters.keys import TinkCipher, generate_keyset
-from broker.adapters.postgres.connections import Connections
+from broker.adapters.postgres.connections import Connections, check_database_url
 from broker.adapters.postgres.migrate import NEWEST_VERSION, MigrationChanged, migrate
 from broker.adapters.postgres.store import PostgresInstallStore
 from broker.api.handlers import Admission
 from broker.api.installs import InstallsServicer
 from broker.api.server import GrpcServer
 from broker.api.token_broker import TokenBrokerServicer
-from broker.config import Settings
+from broker.config import Settings, load_settings
 from broker.domain.apps import Apps
 from broker.domain.errors import RetryableError
 from broker.domain.installs import Holding
@@ -41,10 +42,10 @@ from broker.web.server import HttpServer, listen, web_config
 __all__ = [
     "AddressTaken",
     "Broker",
-    "KeysetUnusable",
     "MigrationChanged",
     "generate_keyset",
     "migrate",
+    "read_settings",
     "serve",
     "stop_signal",
 ]
@@ -53,10 +54,6 @@ log = structlog.get_logger(__name__)
 
 READINESS_INTERVAL: Final = timedelta(seconds=1)
 SECOND_SIGNAL_EXIT: Final = 1
-
-
-class KeysetUnusable(Exception):
-    """The keyset is no keyset. Never quotes it."""
 
 
 class AddressTaken(Exception):
@@ -70,7 +67,7 @@ class Broker:
     """A whole broker on the running event loop."""
 
     def __init__(self, settings: Settings, *, tracing: bool) -> None:
-        """Opens nothing yet. Raises KeysetUnusable."""
+        """Opens nothing yet."""
         self._settings = settings
         self._clock = SteadyClock()
         self._connections = Connections(
@@ -78,10 +75,7 @@ class Broker:
             max_size=settings.database_connections,
             patience=settings.database_seconds,
         )
-        try:
-            cipher = TinkCipher(settings.keyset)
-        except ValueError as error:
-            raise KeysetUnusable(str(error)) from None
+        cipher = TinkCipher(settings.keyset)
         self._store = PostgresInstallStore(self._connections, cipher, self._clock)
         self._endpoint = EnvoyClient(
             settings.envoy_token_url,
@@ -175,14 +169,14 @@ class Broker:
         if self._readiness is not None:
             self._readiness.cancel()
         drain_seconds = self._settings.drain_seconds.total_seconds()
-        await self._grpc.stop(drain_seconds)
-        if self._http is not None:
-            await self._http.stop()
         try:
             async with asyncio.timeout(drain_seconds):
+                await self._grpc.stop(drain_seconds)
+                if self._http is not None:
+                    await self._http.stop()
                 await self._refresher.drain()
         except TimeoutError:
-            log.warning("broker.drain_ran_out")
+            log.warning("broker.drain_ran_out", seconds=drain_seconds)
         await self._connections.close()
 
     async def _readiness_problem(self) -> str | None:
@@ -209,11 +203,20 @@ class Broker:
         return None
 
 
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`, judged also by those who will use them.
+
+    Raises:
+        SettingsError: with every problem there is.
+    """
+    return load_settings(environ, {"keyset": TinkCipher, "database_url": check_database_url})
+
+
 async def serve(settings: Settings) -> None:
     """Run a broker until SIGTERM or SIGINT. The first drains it, the second ends it at once.
 
     Raises:
-        AddressTaken, KeysetUnusable.
+        AddressTaken.
     """
     telemetry.configure_logging(settings.log_format, settings.log_level)
     broker = Broker(settings, tracing=telemetry.configure_tracing())

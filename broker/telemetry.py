@@ -65,9 +65,9 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # httpx logs every URL at INFO, and psycopg's pool every reconnect: ours say the same once, in our words.
-    for chatty in ("httpx", "httpcore", "psycopg.pool"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    # What they have to say we say ourselves, once and in our words.
+    for chatty in ("httpx", "httpcore", "psycopg.pool", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
 
 def configure_tracing() -> bool:

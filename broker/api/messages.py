@@ -5,7 +5,6 @@ from typing import Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from broker.domain.errors import InvalidField
 from broker.domain.installs import Failure, Holding, Install
 from broker.domain.states import InstallState
 from broker.service.get_token import NO_TIME
@@ -35,12 +34,12 @@ def duration(length: timedelta) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=whole, nanos=length.microseconds * 1000)
 
 
-def timedelta_of(message: duration_pb2.Duration, field: str) -> timedelta:
-    """The timedelta; raises InvalidField if there is none so long."""
+def timedelta_of(message: duration_pb2.Duration) -> timedelta:
+    """The timedelta, or the longest or the least there is: whoever bounds it refuses that."""
     try:
         return message.ToTimedelta()
     except (OverflowError, ValueError):
-        raise InvalidField(field, "is no duration that can be") from None
+        return timedelta.max if message.seconds > 0 else timedelta.min
 
 
 def token_bytes(entry: Entry, now: datetime) -> bytes:

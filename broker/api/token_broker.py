@@ -9,7 +9,7 @@ from broker.api.messages import install_message, timedelta_of, token_bytes
 from broker.domain.apps import Apps
 from broker.domain.errors import BrokerError, InvalidField
 from broker.domain.identifiers import InstallKey, checked_id
-from broker.domain.lifetimes import DEFAULT_LIFETIME
+from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
 from broker.domain.secret import Secret
 from broker.domain.webhooks import RouteWebhook
 from broker.ports import Clock
@@ -85,20 +85,23 @@ class TokenBrokerServicer:
 
     def _vouched(self, request: pb.AcceptRouteWebhookRequest) -> RouteWebhook:
         vouched = request.vouched
-        if not vouched.access_token:
-            raise InvalidField("vouched.access_token", "must not be empty")
+        token = vouched.access_token
+        if not (token.strip() and token.isascii() and token.isprintable()):
+            raise InvalidField("vouched.access_token", "must be a token: printable ASCII, not empty")
         expires_in = DEFAULT_LIFETIME
         if vouched.HasField("expires_in"):
-            expires_in = timedelta_of(vouched.expires_in, "vouched.expires_in")
-            if expires_in <= NO_TIME:
-                raise InvalidField("vouched.expires_in", "must be positive")
+            expires_in = timedelta_of(vouched.expires_in)
+            if not NO_TIME < expires_in <= LONGEST_LIFETIME:
+                raise InvalidField(
+                    "vouched.expires_in", f"must be more than 0 and at most {LONGEST_LIFETIME}"
+                )
         return RouteWebhook(
             key=InstallKey(
                 self._apps.resolve(request.plugin_id).plugin_id,
                 checked_id(vouched.install_id, "vouched.install_id"),
             ),
             company_id=checked_id(vouched.company_id, "vouched.company_id") if vouched.company_id else "",
-            access_token=Secret(vouched.access_token),
+            access_token=Secret(token),
             token_type="Bearer",  # noqa: S106 (a type, RFC 6750)
             expires_in=expires_in,
             digest=hashlib.sha256(vouched.SerializeToString(deterministic=True)).digest(),
@@ -118,5 +121,5 @@ class TokenBrokerServicer:
 
 
 def _wanted(request: pb.GetTokenRequest) -> Wanted:
-    min_ttl = timedelta_of(request.min_ttl, "min_ttl") if request.HasField("min_ttl") else NO_TIME
+    min_ttl = timedelta_of(request.min_ttl) if request.HasField("min_ttl") else NO_TIME
     return Wanted(request.plugin_id, request.install_id, min_ttl)

@@ -119,15 +119,17 @@ def _channel(address: str) -> Iterator[grpc.Channel]:
         with grpc.insecure_channel(address) as channel:
             yield channel
     except grpc.RpcError as error:
-        fail(_sentence(error, address))
+        if _nobody_answered(error):
+            fail(
+                f"no broker answers at {address}; start one with `make run`, or name its address with --address"
+            )
+        fail(sentence(error))
 
 
-def _sentence(error: Any, address: str) -> str:
-    """What a person should read: the reason, the message, and when to retry."""
+def sentence(error: Any) -> str:
+    """What a person should read of a grpc.RpcError: the reason, the message, and when to retry."""
     status = rpc_status.from_call(error)
     if status is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return f"no broker answers at {address}; start one with `make run`, or name its address with --address"
         return f"{error.code().name}: {error.details()}"
     reason, retry = "", ""
     for detail in status.details:
@@ -137,6 +139,11 @@ def _sentence(error: Any, address: str) -> str:
         elif detail.Unpack(retry_info):
             retry = f" (retry in {retry_info.retry_delay.ToTimedelta().total_seconds():.1f} s)"
     return f"{reason}: {status.message}{retry}"
+
+
+def _nobody_answered(error: Any) -> bool:
+    """Whether the broker's own details are missing from an UNAVAILABLE."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and rpc_status.from_call(error) is None
 
 
 def _state_number(state: str) -> "installs_pb2.InstallState.ValueType":

@@ -2,16 +2,16 @@
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import psycopg
 import typer
 import uvloop
 
 from broker import app
-from broker.config import PREFIX, SettingsError, load_settings
+from broker.config import PREFIX, SettingsError
 
-DATABASE_URL = f"{PREFIX}DATABASE_URL"
+DATABASE_URL: Final = f"{PREFIX}DATABASE_URL"
 
 keys = typer.Typer(help="The keys that seal stored tokens.", no_args_is_help=True)
 
@@ -19,12 +19,9 @@ keys = typer.Typer(help="The keys that seal stored tokens.", no_args_is_help=Tru
 def serve() -> None:
     """Run a broker, configured by TOKEN_BROKER_* variables (docs/settings.md), until SIGTERM or Ctrl-C."""
     try:
-        settings = load_settings(os.environ)
-        uvloop.run(app.serve(settings))
+        uvloop.run(app.serve(app.read_settings(os.environ)))
     except SettingsError as error:
         fail("these settings can't be:", *error.problems)
-    except app.KeysetUnusable as error:
-        fail(f"{PREFIX}KEYSET: {error}")
     except app.AddressTaken as error:
         fail(str(error))
 
@@ -38,6 +35,8 @@ def migrate(
     """Bring the database's schema up to this release. Safe beside running brokers, and to run twice."""
     try:
         applied = app.migrate(database_url)
+    except ValueError as error:
+        fail(f"{DATABASE_URL} {error}")
     except (psycopg.Error, app.MigrationChanged) as error:
         fail(f"{DATABASE_URL}: {str(error).strip()}")
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")

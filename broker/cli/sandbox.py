@@ -8,15 +8,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
+import grpc
 import httpx
 import psycopg
 import typer
 import uvloop
 
 from broker import app, telemetry
+from broker.cli.client import sentence
 from broker.cli.operate import fail
 from broker.config import PREFIX, SettingsError
-from broker.sandbox.demo import INSTALL_ID, run_demo, send_install
+from broker.sandbox.demo import INSTALL_ID, DemoFailed, run_demo, send_install
 from broker.sandbox.embedded_postgres import EmbeddedPostgresError
 from broker.sandbox.progress import Progress
 from broker.sandbox.stack import PLUGIN_ID, Stack, has_real_credentials, running_stack
@@ -53,7 +55,9 @@ def run(
         fail("these settings can't be:", *error.problems)
     except app.AddressTaken as error:
         fail(str(error), "set it to a free address, or let `--ports auto` pick one")
-    except httpx.HTTPError as error:
+    except grpc.RpcError as error:
+        fail(f"the demo failed: {sentence(error)}")
+    except (DemoFailed, httpx.HTTPError) as error:
         fail(f"the demo failed: {error}")
     except (EmbeddedPostgresError, psycopg.Error, app.MigrationChanged, OSError) as error:
         fail(str(error))

@@ -7,7 +7,7 @@ not silently be a default.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,10 @@ _NO_APP: Final = f"{PREFIX}ENVOY_CLIENT_ID and {PREFIX}ENVOY_CLIENT_SECRET, or {
 _ANY_TYPE: Final = ConfigDict(arbitrary_types_allowed=True)
 
 
+# Raises ValueError, whose text says what is wrong with the value and does not hold it.
+Check = Callable[[Any], object]
+
+
 class SettingsError(Exception):
     """Settings that can't be. Attributes: problems: one line each, by the variable's name, never its value."""
 
@@ -33,8 +37,8 @@ class SettingsError(Exception):
         self.problems = problems
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings in `environ`.
+def load_settings(environ: Mapping[str, str], checks: Mapping[str, Check] | None = None) -> Settings:
+    """The settings in `environ`. `checks` judge settings by name where this module can't: see `Check`.
 
     Raises:
         SettingsError: with every problem there is.
@@ -52,8 +56,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         try:
             kind: Any = field.rebuild_annotation()
             values[name] = TypeAdapter(kind, config=_ANY_TYPE).validate_python(raw[name])
+            if checks and name in checks:
+                checks[name](values[name])
         except ValidationError as error:
             problems.extend(_lines(name, error))
+        except ValueError as error:
+            problems.append(f"{variable_of(name)} {error}")
     problems.extend(_contradictions(values))
     if problems:
         raise SettingsError(problems)

@@ -158,7 +158,8 @@ class Settings(BaseModel):
     )
     database_connections: PositiveInt = Field(16, description="How many connections one process opens.")
     database_seconds: Seconds = Field(
-        timedelta(seconds=5), description="How long to wait for a connection, and again for its answers."
+        timedelta(seconds=5),
+        description="How long the database may take for one piece of work, the wait for a connection included.",
     )
     trust_vouched_webhooks: bool = Field(
         default=False,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from broker.domain.errors import InstallNotFound, InvalidField
+from broker.domain.identifiers import checked_id
 from broker.domain.secret import Secret
 
 
@@ -36,13 +37,14 @@ class Apps:
         """The app that a caller means; "" means the only one.
 
         Raises:
-            InvalidField: no id, and several apps to choose from.
+            InvalidField: no id, and several apps to choose from; or one that can be none.
             InstallNotFound: no such app, so no such install.
         """
         if not (plugin_id or self.default_plugin_id):
             raise InvalidField("plugin_id", "must be given where the broker serves several apps")
         app = self._by_plugin_id.get(plugin_id or self.default_plugin_id)
         if app is None:
+            checked_id(plugin_id, "plugin_id")
             raise InstallNotFound
         return app
 

@@ -18,6 +18,10 @@ DEADLINE_SECONDS: Final = 60
 STATE_PREFIX: Final = "INSTALL_STATE_"
 
 
+class DemoFailed(Exception):
+    """A step did not do what it shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class DemoResult:
     """What the demo saw."""
@@ -63,6 +67,8 @@ async def run_demo(stack: Stack, envoy_url: str, progress: Progress) -> DemoResu
         webhook_url = f"{stack.http}/envoy/webhooks/{PLUGIN_ID}"
         answer = await send_install(envoy_url, webhook_url, INSTALL_ID, COMPANY_ID)
         status = answer["webhook"]["status"]
+        if status != httpx.codes.OK:
+            raise DemoFailed(f"the broker answered {status} to the route webhook")
         step.says(
             f"Envoy sent a signed route webhook for install {INSTALL_ID}; "
             f"the broker exchanged it and answered {status}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from broker import app
-from broker.config import PREFIX, Address, Settings, load_settings
+from broker.config import PREFIX, Address, Settings
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from broker.sandbox.progress import Progress
@@ -74,7 +74,7 @@ async def running_stack(
             step.says(f"schema: {', '.join(applied) or 'up to date'}")
         private = {f"{PREFIX}DATABASE_URL": database_url, f"{PREFIX}KEYSET": _keyset(data_dir)}
         async with _envoy(environ, progress) as (envoy_url, envoy_settings):
-            settings = load_settings({**_without_private(environ), **envoy_settings, **private})
+            settings = app.read_settings({**_without_private(environ), **envoy_settings, **private})
             async with _running_broker(settings, progress) as broker:
                 yield Stack(settings, broker, envoy_url)
     finally:

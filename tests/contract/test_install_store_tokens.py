@@ -83,6 +83,18 @@ async def test_f04_omitted_refresh_token_stays_and_opens_at_the_new_generation(h
     assert (await harness.take(due(2))).refresh_token == first.refresh_token
 
 
+async def test_f04_mint_without_a_refresh_token_leaves_none(harness: StoreHarness) -> None:
+    """P1: the stored one may be the very one that must not be presented again."""
+    await harness.installed()
+    await harness.take(due(1))
+    await harness.end_claim()
+    minted = issued(harness.clock.now(), refresh_token=False, minted=True)
+    kept = await harness.store().keep(await harness.take(due(1)), minted)
+    assert not kept.install.in_doubt
+    assert validity_of(kept.install).refresh_token_expires_at is None
+    assert (await harness.take(due(2))).refresh_token is None
+
+
 async def test_lifetimes_count_from_the_moment_before_the_request(harness: StoreHarness) -> None:
     """P3: what Envoy took to answer, and we to store, is no part of a token's life."""
     requested_at = harness.clock.now() - HOUR

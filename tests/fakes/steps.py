@@ -27,7 +27,7 @@ async def settled() -> None:
 class Steps:
     """Notes each step that the fakes take, in order, and parks the task that takes a chosen one.
 
-    A test cancels the parked task: that is a process killed at this point, with nothing cleaned up.
+    A test that cancels the parked task has killed a process at this point, with nothing cleaned up.
     """
 
     def __init__(self, park_at: int | None = None) -> None:
@@ -35,7 +35,12 @@ class Steps:
         self.taken: list[str] = []
         self.reached = asyncio.Event()
         self._park_at = park_at
+        self._resumed = asyncio.Event()
         self._actions: dict[str, Callable[[], None]] = {}
+
+    def resume(self) -> None:
+        """Let the parked task go on: a process that was stopped, and not killed."""
+        self._resumed.set()
 
     def at(self, step: str, action: Callable[[], None]) -> None:
         """Do `action` the next time that `step` is taken."""
@@ -47,7 +52,7 @@ class Steps:
         self.taken.append(step)
         if number == self._park_at:
             self.reached.set()
-            await asyncio.Event().wait()
+            await self._resumed.wait()
         action = self._actions.pop(step, None)
         if action is not None:
             action()

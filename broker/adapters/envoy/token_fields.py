@@ -10,7 +10,7 @@ from typing import Final
 
 from broker.domain.errors import InvalidField
 from broker.domain.identifiers import checked_id
-from broker.domain.lifetimes import DEFAULT_LIFETIME
+from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
 from broker.domain.secret import Secret
 
 MAX_TOKEN_CHARACTERS: Final = 16 * 1024
@@ -19,8 +19,6 @@ DEFAULT_TOKEN_TYPE: Final = "Bearer"
 # A token just issued that is said to be dead already: refreshed soon, but not at every call.
 LIFETIME_OF_THE_DEAD: Final = timedelta(minutes=1)
 SHORTEST_LIFETIME: Final = timedelta(seconds=1)
-# Beyond it a number is no lifetime but a mistake, a Unix time for one, and tells us nothing.
-LONGEST_LIFETIME: Final = timedelta(days=3650)
 
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18}(?:\.\d{1,18})?)\s*", re.ASCII)
 # RFC 9110 section 11.1: an auth-scheme is a token; the bound is ours.

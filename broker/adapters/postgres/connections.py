@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import psycopg
 import structlog
 from psycopg import errors
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.datetime import TimestamptzLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from broker.domain.errors import Overloaded, StoreUnavailable
@@ -17,6 +21,8 @@ from broker.domain.secret import Secret
 
 log = structlog.get_logger(__name__)
 
+# Of the patience: who has waited so long for a connection would not get its work done with the rest.
+QUEUE_SHARE: Final = 0.5
 RETRY_AFTER: Final = timedelta(seconds=1)
 OVERLOAD_RETRY_AFTER: Final = timedelta(milliseconds=500)
 
@@ -33,18 +39,48 @@ _UNAVAILABLE: Final = (
 )
 
 
+class _UtcLoader(TimestamptzLoader):
+    """Times in UTC whatever the session's zone: within one zone Python counts wall-clock hours, and those jump."""
+
+    def load(self, data: Buffer) -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+_ADAPTERS: Final = AdaptersMap(psycopg.adapters)
+_ADAPTERS.register_loader("timestamptz", _UtcLoader)
+
+
+def check_database_url(database_url: Secret) -> None:
+    """Nothing, if libpq can read it.
+
+    Raises:
+        ValueError: it can't. libpq's own text may quote the password, so this one says less.
+    """
+    try:
+        conninfo_to_dict(database_url.reveal())
+    except psycopg.ProgrammingError:
+        raise ValueError("is no connection string that libpq can read") from None
+
+
 class Connections:
     """A bounded pool. Statements are never prepared, so a transaction-mode PgBouncer may stand in between."""
 
     def __init__(self, database_url: Secret, *, max_size: int, patience: timedelta) -> None:
-        """`patience` bounds the wait for a connection, and again the work done with it."""
+        """`patience` bounds the wait for a connection and the work done with it, together."""
         self._patience = patience.total_seconds()
+        self._max_size = max_size
+        self._in_use = 0
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url.reveal(),
-            kwargs={"autocommit": True, "row_factory": dict_row, "prepare_threshold": None},
+            kwargs={
+                "autocommit": True,
+                "row_factory": dict_row,
+                "prepare_threshold": None,
+                "context": _ADAPTERS,
+            },
             min_size=1,
             max_size=max_size,
-            timeout=self._patience,
+            timeout=self._patience * QUEUE_SHARE,
             check=AsyncConnectionPool.check_connection,
             open=False,
             name="installs",
@@ -67,10 +103,18 @@ class Connections:
             Overloaded: every connection of the pool is in use.
         """
         try:
-            async with self._pool.connection() as connection, asyncio.timeout(self._patience):
-                yield connection
+            async with asyncio.timeout(self._patience), self._pool.connection() as connection:
+                self._in_use += 1
+                try:
+                    yield connection
+                finally:
+                    self._in_use -= 1
         except PoolTimeout:
-            raise self._pool_timeout() from None
+            if self._in_use >= self._max_size:
+                raise Overloaded(
+                    "every database connection is in use; retry later", OVERLOAD_RETRY_AFTER
+                ) from None
+            raise StoreUnavailable("the database can't be reached; retry later", RETRY_AFTER) from None
         except TimeoutError:
             raise StoreUnavailable("the database answers too slowly; retry later", RETRY_AFTER) from None
         except _UNAVAILABLE as error:
@@ -82,10 +126,3 @@ class Connections:
         """A connection in a transaction that is committed at the end. Raises as `connection` does."""
         async with self.connection() as connection, connection.transaction():
             yield connection
-
-    def _pool_timeout(self) -> StoreUnavailable | Overloaded:
-        stats: dict[str, Any] = self._pool.get_stats()
-        connected = stats["pool_size"] > 0 and not stats.get("connections_errors", 0)
-        if connected:
-            return Overloaded("every database connection is in use; retry later", OVERLOAD_RETRY_AFTER)
-        return StoreUnavailable("the database can't be reached; retry later", RETRY_AFTER)

@@ -7,6 +7,9 @@ from typing import Final, LiteralString
 
 import psycopg
 
+from broker.adapters.postgres.connections import check_database_url
+from broker.domain.secret import Secret
+
 _LOCK_KEY: Final = 0x746F6B656E  # "token": two migrations at once would race for the same tables
 _BOOKKEEPING: Final = """
 CREATE SCHEMA IF NOT EXISTS token_broker;
@@ -51,9 +54,11 @@ def migrate(database_url: str) -> list[str]:
     """Bring the schema up to this release, all or nothing. Returns the names of what was applied.
 
     Raises:
+        ValueError: libpq can't read the URL.
         MigrationChanged: see there.
         psycopg.Error: the database can't be reached, or refuses.
     """
+    check_database_url(Secret(database_url))
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         connection.execute(_BOOKKEEPING)

@@ -30,7 +30,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
       code: NOT_FOUND
       ErrorInfo { reason: "INSTALL_NOT_FOUND" }
 
-    Do: check the ids. After an uninstall this is the answer for good.
+    Do: check the ids. After an uninstall this is the answer until the company installs the
+    app again.
     """
     ERROR_REASON_REAUTHORIZATION_REQUIRED: _ErrorReason.ValueType  # 2
     """Envoy no longer gives tokens for this install: somebody at the company must
@@ -155,7 +156,8 @@ ERROR_REASON_INSTALL_NOT_FOUND: ErrorReason.ValueType  # 1
   code: NOT_FOUND
   ErrorInfo { reason: "INSTALL_NOT_FOUND" }
 
-Do: check the ids. After an uninstall this is the answer for good.
+Do: check the ids. After an uninstall this is the answer until the company installs the
+app again.
 """
 ERROR_REASON_REAUTHORIZATION_REQUIRED: ErrorReason.ValueType  # 2
 """Envoy no longer gives tokens for this install: somebody at the company must
