@@ -24,7 +24,7 @@ from broker.api.handlers import Admission
 from broker.api.installs import InstallsServicer
 from broker.api.server import GrpcServer
 from broker.api.token_broker import TokenBrokerServicer
-from broker.config import Settings, load_settings
+from broker.config import Address, Settings, load_settings, variable_of
 from broker.domain.apps import Apps
 from broker.domain.errors import RetryableError
 from broker.domain.installs import Holding
@@ -43,6 +43,7 @@ __all__ = [
     "AddressTaken",
     "Broker",
     "MigrationChanged",
+    "bound",
     "generate_keyset",
     "migrate",
     "read_settings",
@@ -54,13 +55,27 @@ log = structlog.get_logger(__name__)
 
 READINESS_INTERVAL: Final = timedelta(seconds=1)
 SECOND_SIGNAL_EXIT: Final = 1
+GRPC_ADDRESS: Final = variable_of("grpc_address")
+HTTP_ADDRESS: Final = variable_of("http_address")
 
 
 class AddressTaken(Exception):
     """An address can't be listened at. Names the setting to change."""
 
-    def __init__(self, setting: str, address: object, error: OSError) -> None:
+    def __init__(self, setting: str, address: Address, error: OSError) -> None:
         super().__init__(f"{setting}: can't listen at {address}: {error.strerror or error}")
+
+
+def bound(setting: str, address: Address) -> socket.socket:
+    """A socket that listens at `address`.
+
+    Raises:
+        AddressTaken: names `setting`.
+    """
+    try:
+        return listen(*address)
+    except OSError as error:
+        raise AddressTaken(setting, address, error) from error
 
 
 class Broker:
@@ -142,15 +157,14 @@ class Broker:
         Raises:
             AddressTaken: nothing is left open.
         """
+        listener = bound(HTTP_ADDRESS, self._settings.http_address)
         try:
-            listener = listen(*self._settings.http_address)
-        except OSError as error:
-            raise AddressTaken("TOKEN_BROKER_HTTP_ADDRESS", self._settings.http_address, error) from error
-        try:
+            # grpc says of a taken port only that it failed, and prints its own lines: ask first.
+            bound(GRPC_ADDRESS, self._settings.grpc_address).close()
             self.grpc_port = await self._grpc.start(str(self._settings.grpc_address))
-        except OSError as error:
+        except (AddressTaken, OSError):
             listener.close()
-            raise AddressTaken("TOKEN_BROKER_GRPC_ADDRESS", self._settings.grpc_address, error) from error
+            raise
         drain_seconds = self._settings.drain_seconds.total_seconds()
         self._http = HttpServer(web_config(self._web, drain_seconds=drain_seconds), listener)
         self.http_port = self._http.port

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Final
 
 from broker import app
-from broker.config import PREFIX, Address, Settings
+from broker.config import PREFIX, Address, Settings, SettingsError
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from broker.sandbox.progress import Progress
 from broker.sandbox.simulated_envoy import SimulatedApp, SimulatedEnvoy, server_config
-from broker.web.server import HttpServer, listen
+from broker.web.server import HttpServer
 
 # The ids of the user's own sample webhooks.
 PLUGIN_ID: Final = "4242"
 CLIENT_ID: Final = "simulated-client-id"
 CLIENT_SECRET: Final = "simulated-client-secret"  # noqa: S105 (opens nothing but the simulated Envoy)
-ENVOY_ADDRESS: Final = Address("127.0.0.1", 8081)
 ENVOY_ADDRESS_VARIABLE: Final = f"{PREFIX}SANDBOX_ENVOY_ADDRESS"
+ADDRESSES: Final[dict[str, Address]] = {
+    f"{PREFIX}GRPC_ADDRESS": Settings.model_fields["grpc_address"].default,
+    f"{PREFIX}HTTP_ADDRESS": Settings.model_fields["http_address"].default,
+    ENVOY_ADDRESS_VARIABLE: Address("127.0.0.1", 8081),
+}
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 (a path)
 ANY_PORT: Final = "127.0.0.1:0"
 KEYSET_FILE: Final = "keyset.json"
@@ -62,7 +66,8 @@ async def running_stack(
     Raises:
         SettingsError, app.AddressTaken, EmbeddedPostgresError.
     """
-    environ = {**environ, **(dict.fromkeys(_ADDRESSES, ANY_PORT) if any_ports else {})}
+    environ = {**environ, **(dict.fromkeys(ADDRESSES, ANY_PORT) if any_ports else {})}
+    _check_addresses(environ)
     with progress.step("postgres") as step:
         postgres = EmbeddedPostgres(data_dir=data_dir)
         await asyncio.to_thread(postgres.start)
@@ -81,7 +86,19 @@ async def running_stack(
         await asyncio.to_thread(postgres.stop)
 
 
-_ADDRESSES: Final = (f"{PREFIX}GRPC_ADDRESS", f"{PREFIX}HTTP_ADDRESS", ENVOY_ADDRESS_VARIABLE)
+def _address(environ: Mapping[str, str], variable: str) -> Address:
+    text = environ.get(variable)
+    try:
+        return Address.parse(text) if text else ADDRESSES[variable]
+    except ValueError as error:
+        raise SettingsError([f"{variable}: {error}"]) from None
+
+
+def _check_addresses(environ: Mapping[str, str]) -> None:
+    """Whether all ports are free, before anything is started that takes a while."""
+    for variable in ADDRESSES:
+        if variable != ENVOY_ADDRESS_VARIABLE or not has_real_credentials(environ):
+            app.bound(variable, _address(environ, variable)).close()
 
 
 @asynccontextmanager
@@ -94,12 +111,9 @@ async def _envoy(
             step.says("the REAL Envoy, since TOKEN_BROKER_ENVOY_CLIENT_ID and _CLIENT_SECRET are set")
         yield None, {}
         return
-    address = Address.parse(environ.get(ENVOY_ADDRESS_VARIABLE, str(ENVOY_ADDRESS)))
+    address = _address(environ, ENVOY_ADDRESS_VARIABLE)
     with progress.step("envoy") as step:
-        try:
-            listener = listen(*address)
-        except OSError as error:
-            raise app.AddressTaken(ENVOY_ADDRESS_VARIABLE, address, error) from error
+        listener = app.bound(ENVOY_ADDRESS_VARIABLE, address)
         envoy = SimulatedEnvoy([SimulatedApp(PLUGIN_ID, CLIENT_ID, Secret(CLIENT_SECRET))])
         server = HttpServer(server_config(envoy.asgi), listener)
         server.start()
