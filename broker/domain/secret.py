@@ -20,6 +20,8 @@ class Secret:
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):
             raise TypeError("a Secret holds a string")
+        if not _encodable(value):
+            raise ValueError("must be text that UTF-8 can write")
         self._value = value
 
     def reveal(self) -> str:
@@ -54,3 +56,12 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret can't be pickled or copied out of the process")
+
+
+def _encodable(value: str) -> bool:
+    """Whether no half of a surrogate pair is in it: the error of encoding it later would carry the value."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

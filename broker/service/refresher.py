@@ -78,8 +78,10 @@ POLL_INTERVAL: Final = timedelta(milliseconds=200)
 OVERLOAD_RETRY: Final = timedelta(milliseconds=500)
 # A waiter outlives this many claims of others before it gives up.
 PATIENCE_IN_CLAIMS: Final = 2
-# With full jitter some tens of seconds: longer than a failover, shorter than a drain is worth waiting for.
-KEEP_TRIES: Final = 8
+# With full jitter half a minute at most: longer than a failover, shorter than a drain.
+KEEP_TRIES: Final = 6
+# Failure.kind of a refused client, whatever words Envoy had for it: the back-off then tells the same reason.
+CLIENT_REFUSED: Final = "client_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Refresher:
         self._owner = owner
         self._max_in_flight = max_in_flight
         self._on_change = on_change
-        self._flights: Flights[tuple[InstallKey, bytes | None], Holding] = Flights()
+        self._flights: Flights[tuple[InstallKey, ClaimTerms], Holding] = Flights()
 
     async def refresh(self, key: InstallKey, seen_generation: int, purpose: Purpose = Purpose.DUE) -> Holding:
         """A holding newer than `seen_generation`, by whoever fetched it.
@@ -140,7 +142,7 @@ class Refresher:
         """Begin a refresh that nobody waits for. Does nothing if one is under way, or there is no room."""
         if len(self._flights) < self._max_in_flight:
             terms = ClaimTerms(self._owner, self._timing.claim, Purpose.DUE, seen_generation)
-            self._flights.start((key, None), lambda: self._fetch(key, terms))
+            self._flights.start((key, terms), lambda: self._fetch(key, terms))
 
     async def exchange(self, webhook: RouteWebhook) -> Holding:
         """A pair for the install of a verified webhook, by mint; the same webhook again fetches nothing.
@@ -155,7 +157,7 @@ class Refresher:
         await self._flights.landed()
 
     async def _join(self, key: InstallKey, terms: ClaimTerms) -> Holding:
-        flight = (key, terms.webhook_digest)
+        flight = (key, terms)
         if len(self._flights) >= self._max_in_flight and flight not in self._flights:
             raise Overloaded("too many refreshes are under way; retry later", OVERLOAD_RETRY)
         return await self._flights.join(flight, lambda: self._fetch(key, terms))
@@ -179,6 +181,8 @@ class Refresher:
                 answer = await self._store.claim(key, terms)
                 if isinstance(answer, BackingOff):
                     self._on_change(answer.holding)
+                    if answer.failure.kind == CLIENT_REFUSED:
+                        raise ClientCredentialsRefused
                     raise _unavailable(answer.failure.kind, answer.retry_in)
                 if not isinstance(answer, ClaimHeld):
                     return answer
@@ -199,8 +203,7 @@ class Refresher:
         holding = await self._keep(claim, issued)
         log.info(
             "refresh.kept",
-            plugin_id=claim.key.plugin_id,
-            install_id=claim.key.install_id,
+            **claim.key._asdict(),
             purpose=claim.purpose.value,
             attempt=claim.attempt,
             generation=holding.install.generation,
@@ -215,12 +218,18 @@ class Refresher:
             try:
                 return await self._send(claim, app, "refresh_token")
             except GrantRefused:
-                attempt.must_mint_next = True
-                install = await self._store.find(claim.key)
-                if install is not None and install.generation != claim.generation:
-                    attempt.must_mint_next = False
+                if await self._moved_on(claim):
                     return None
+                attempt.must_mint_next = True
         return await self._send(claim, app, "plugin_install")
+
+    async def _moved_on(self, claim: Claim) -> bool:
+        """Whether another's pair stands there by now. Without the store's word it does not: a mint is always safe."""
+        try:
+            install = await self._store.find(claim.key)
+        except RetryableError:
+            return False
+        return install is not None and install.generation != claim.generation
 
     async def _send(self, claim: Claim, app: EnvoyApp, grant: str) -> IssuedTokens:
         deadline = min(self._clock.now() + self._timing.call, claim.expires_at - self._timing.margin)
@@ -255,8 +264,7 @@ class Refresher:
         resolution, error = _verdict(fault, wait, must_mint_next=attempt.must_mint_next)
         log.warning(
             "refresh.failed",
-            plugin_id=claim.key.plugin_id,
-            install_id=claim.key.install_id,
+            **claim.key._asdict(),
             attempt=claim.attempt,
             kind=fault.kind,
             failures=claim.failures + 1,
@@ -277,7 +285,7 @@ def _verdict(
             resolution = Resolution(fault.kind, wait, in_doubt=True, mint_refused=True)
             return resolution, ReauthorizationRequired()
         case ClientRefused():
-            return Resolution(fault.kind, wait, in_doubt=must_mint_next), ClientCredentialsRefused()
+            return Resolution(CLIENT_REFUSED, wait, in_doubt=must_mint_next), ClientCredentialsRefused()
         case Limited(retry_after=retry_after):
             wait = retry_after if retry_after is not None else wait
             resolution = Resolution(fault.kind, wait, in_doubt=must_mint_next)

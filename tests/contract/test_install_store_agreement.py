@@ -50,12 +50,13 @@ class Teller:
         resolution = Resolution(
             "fault", timedelta(0), in_doubt=dice.random() < 0.5, mint_refused=dice.random() < 0.1
         )
+        purpose = dice.choice(list(Purpose))
         terms = ClaimTerms(
             "a-replica",
             CLAIM_LIFE,
-            dice.choice(list(Purpose)),
+            purpose,
             install.generation - (dice.random() < 0.2),
-            dice.choice(DIGESTS),
+            dice.choice(DIGESTS) if purpose is Purpose.EXCHANGE else None,
         )
         match verb:
             case "claim":

@@ -153,6 +153,15 @@ async def test_f23_webhook_that_was_exchanged_already_adopts(harness: StoreHarne
     assert answer.access_token == pair.access_token
 
 
+async def test_f24_webhook_that_was_exchanged_adopts_also_after_a_refresh(harness: StoreHarness) -> None:
+    """A refresh knows nothing of webhooks, and must not make the last one forgotten."""
+    await harness.installed()
+    await harness.store().keep(await harness.take(due(1)), issued(harness.clock.now()))
+    answer = await harness.store().claim(KEY, exchange(b"first"))
+    assert isinstance(answer, Holding)
+    assert answer.install.generation == 2
+
+
 async def test_failed_attempt_backs_off_those_who_only_hold_a_due_token(harness: StoreHarness) -> None:
     """A broken Envoy is not asked by every caller; an operator or a webhook may still try."""
     await harness.installed()

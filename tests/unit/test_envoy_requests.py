@@ -82,7 +82,7 @@ def test_secrets_show_in_no_repr(form: RequestForm, authentication: ClientAuthen
         assert secret not in shown
 
 
-@given(value=st.text(st.characters(categories=None)))
+@given(value=st.text())
 def test_no_value_breaks_the_writing_of_a_request(value: str) -> None:
     """An encoding error would quote the secret; what is no text is sent, and refused by Envoy."""
     app = EnvoyApp("4242", value, Secret(value))

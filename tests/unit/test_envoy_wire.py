@@ -14,8 +14,7 @@ from broker.adapters.envoy.token_fields import LIFETIME_OF_THE_DEAD
 from broker.adapters.envoy.wire import GrantType, TokenAnswer
 from broker.domain.errors import ClientRefused, GrantRefused, Limited, OutcomeUnknown, ProviderFault
 from broker.domain.installs import IssuedTokens
-from broker.domain.lifetimes import DEFAULT_LIFETIME
-from broker.domain.lifetimes import LONGEST_LIFETIME
+from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
 from broker.domain.secret import Secret
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

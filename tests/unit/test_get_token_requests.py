@@ -116,3 +116,19 @@ async def test_f12_refused_install_asks_for_reauthorization(world: World, replic
         with pytest.raises(ReauthorizationRequired):
             await asked(replica)
     assert world.grants == ["refresh_token", "plugin_install"]
+
+
+async def test_f12_refused_install_s_token_is_not_served_though_it_has_not_expired(
+    world: World, replica: Replica
+) -> None:
+    """P3: Envoy has taken back what it was issued for; this replica knows, and others when they look."""
+    await world.install()
+    world.clock.advance(ACCESS_LIFE * 0.7)
+    world.issuer.revoke(grantee())
+    world.issuer.uninstalled.add(KEY.install_id)
+    assert generation(await asked(replica)) == 1
+    await replica.refresher.drain()
+    for each in (replica, Replica(world)):
+        with pytest.raises(ReauthorizationRequired):
+            await asked(each)
+    assert world.grants == ["refresh_token", "plugin_install"]

@@ -132,3 +132,11 @@ def test_mask_shows_at_most_the_tail_of_a_long_secret(value: str) -> None:
     """Enough for a person to tell two tokens apart, too little to use."""
     shown = Secret(value).masked().removeprefix(MASK)
     assert shown == (value[-VISIBLE_TAIL:] if len(value) >= LONG_ENOUGH_TO_SHOW_TAIL else "")
+
+
+def test_half_a_surrogate_pair_is_refused_without_showing_the_rest() -> None:
+    """UTF-8 can't write it, and the error of trying would carry the whole secret."""
+    with pytest.raises(ValueError, match="UTF-8") as caught:
+        Secret("sensitive\ud800")
+    assert "sensitive" not in repr(caught.value)
+    assert caught.value.__context__ is None

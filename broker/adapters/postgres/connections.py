@@ -82,6 +82,8 @@ class Connections:
             max_size=max_size,
             timeout=self._patience * QUEUE_SHARE,
             check=AsyncConnectionPool.check_connection,
+            # Or its back-off doubles for minutes, and a database that is back stays unused as long.
+            reconnect_timeout=self._patience,
             open=False,
             name="installs",
         )

@@ -1,6 +1,7 @@
 """PostgresInstallStore: the InstallStore port, one short transaction a verb.
 
 What a locked row allows is decided in domain/claims.py and domain/states.py; this file locks, asks, writes.
+Tokens are opened behind the transaction: one that does not open must not undo what was written.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ class PostgresInstallStore:
                 if row["state"] == InstallState.UNINSTALLED:
                     raise InstallNotFound
                 row = await _written(connection, "lose_fence", claim.key)
-            return holding_of(row, asked_at, self._cipher)
+        return holding_of(row, asked_at, self._cipher)
 
     async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
         asked_at = self._clock.now()
@@ -120,7 +121,7 @@ class PostgresInstallStore:
                     kind=resolution.kind,
                     retry_in=resolution.retry_in,
                 )
-            return holding_of(row, asked_at, self._cipher)
+        return holding_of(row, asked_at, self._cipher)
 
     async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
         asked_at = self._clock.now()
@@ -139,7 +140,7 @@ class PostgresInstallStore:
                     issued_at=issued_at,
                     expires_at=issued_at + webhook.expires_in,
                 )
-            return holding_of(row, asked_at, self._cipher)
+        return holding_of(row, asked_at, self._cipher)
 
     async def bury(self, key: InstallKey) -> Install:
         asked_at = self._clock.now()

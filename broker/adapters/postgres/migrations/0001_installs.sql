@@ -2,8 +2,9 @@
 -- Everything that a refresh needs stands in one row, so that one lock and one key do for all of it.
 
 CREATE TABLE token_broker.installs (
-    plugin_id  text NOT NULL,
-    install_id text NOT NULL,
+    -- "C": pages come in one order everywhere, and no upgrade of the system's collations spoils the key.
+    plugin_id  text COLLATE "C" NOT NULL,
+    install_id text COLLATE "C" NOT NULL,
     company_id text NOT NULL DEFAULT '',
     state      text NOT NULL DEFAULT 'provisional'
         CHECK (state IN ('provisional', 'active', 'reauthorization_required', 'uninstalled')),
