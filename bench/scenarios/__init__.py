@@ -1,0 +1,19 @@
+"""The scenarios, in the order in which they run. A new one is a module here and a line in `ALL`."""
+
+from typing import Protocol
+
+from bench.run import Run
+from bench.scenarios import cache_memory, get_token_by_installs, get_token_fresh, time_to_ready
+
+
+class Scenario(Protocol):
+    """A module of this package."""
+
+    NAME: str
+    SUMMARY: str
+
+    async def run(self, bench: Run) -> None:
+        """Measures, and adds what it found to `bench.report`."""
+
+
+ALL: tuple[Scenario, ...] = (get_token_fresh, get_token_by_installs, cache_memory, time_to_ready)

@@ -1,0 +1,1 @@
+"""Tests: the README's commands and the user's samples, in real processes."""
