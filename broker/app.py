@@ -40,6 +40,8 @@ from broker.web.ingress import WebhookIngress
 from broker.web.server import HttpServer, listen, web_config
 
 __all__ = [
+    "GRPC_ADDRESS",
+    "HTTP_ADDRESS",
     "AddressTaken",
     "Broker",
     "MigrationChanged",
@@ -239,8 +241,8 @@ async def serve(settings: Settings) -> None:
     log.info(
         "broker.started",
         version=__version__,
-        grpc=f"{settings.grpc_address.host}:{broker.grpc_port}",
-        http=f"{settings.http_address.host}:{broker.http_port}",
+        grpc=str(settings.grpc_address.at(broker.grpc_port)),
+        http=str(settings.http_address.at(broker.http_port)),
         envoy=settings.envoy_token_url,
     )
     await asked_to_stop.wait()

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from broker.cli.operate import fail
+from broker.cli.failure import fail
 from tokenbroker.v1 import installs_pb2, installs_pb2_grpc, token_broker_pb2, token_broker_pb2_grpc
 
 DEADLINE_SECONDS: Final = 60

@@ -1,23 +1,24 @@
 """serve, migrate, keys: what runs a broker."""
 
 import os
-import sys
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
-import psycopg
 import typer
-import uvloop
 
-from broker import app
-from broker.config import PREFIX, SettingsError
+from broker.cli.failure import fail
+from broker.config import SettingsError, secret_setting, variable_of
 
-DATABASE_URL: Final = f"{PREFIX}DATABASE_URL"
+DATABASE_URL: Final = variable_of("database_url")
 
 keys = typer.Typer(help="The keys that seal stored tokens.", no_args_is_help=True)
 
 
 def serve() -> None:
     """Run a broker, configured by TOKEN_BROKER_* variables (docs/settings.md), until SIGTERM or Ctrl-C."""
+    import uvloop
+
+    from broker import app
+
     try:
         uvloop.run(app.serve(app.read_settings(os.environ)))
     except SettingsError as error:
@@ -33,6 +34,12 @@ def migrate(
     ],
 ) -> None:
     """Bring the database's schema up to this release. Safe beside running brokers, and to run twice."""
+    import psycopg
+
+    from broker import app
+
+    if not database_url:
+        database_url = _database_url()
     try:
         applied = app.migrate(database_url)
     except ValueError as error:
@@ -45,10 +52,13 @@ def migrate(
 @keys.command("generate")
 def generate_keys() -> None:
     """Print a new keyset, for TOKEN_BROKER_KEYSET or the file that TOKEN_BROKER_KEYSET_FILE names."""
+    from broker import app
+
     typer.echo(app.generate_keyset().reveal())
 
 
-def fail(*lines: str) -> NoReturn:
-    """Say on stderr what is wrong, and exit with 1."""
-    print(*lines, sep="\n  ", file=sys.stderr)  # noqa: T201 (this is the command line)
-    raise typer.Exit(1)
+def _database_url() -> str:
+    try:
+        return secret_setting("database_url", os.environ).reveal()
+    except SettingsError as error:
+        fail(*error.problems)

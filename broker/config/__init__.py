@@ -1,6 +1,6 @@
 """Settings: what they are (settings.py) and how they are read (reading.py)."""
 
-from broker.config.reading import PREFIX, SettingsError, load_settings, variable_of
+from broker.config.reading import PREFIX, SettingsError, load_settings, secret_setting, variable_of
 from broker.config.settings import UNNAMED_PLUGIN_ID, Address, Settings
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "Settings",
     "SettingsError",
     "load_settings",
+    "secret_setting",
     "variable_of",
 ]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from broker.config.settings import Settings
+from broker.domain.secret import Secret
 
 PREFIX: Final = "TOKEN_BROKER_"
 FILE_SUFFIX: Final = "_FILE"
@@ -66,6 +67,21 @@ def load_settings(environ: Mapping[str, str], checks: Mapping[str, Check] | None
     if problems:
         raise SettingsError(problems)
     return Settings.model_construct(**values)
+
+
+def secret_setting(name: str, environ: Mapping[str, str]) -> Secret:
+    """One secret setting by itself, from its variable or its file, for a command that needs no other.
+
+    Raises:
+        SettingsError: it is missing, or its file can't be read.
+    """
+    variable = variable_of(name)
+    own = {key: environ[key] for key in (variable, variable + FILE_SUFFIX) if key in environ}
+    problems: list[str] = []
+    text = _read(own, problems).get(name)
+    if problems or not text:
+        raise SettingsError(problems or [f"{variable} must be set"])
+    return Secret(text)
 
 
 def variable_of(name: str) -> str:

@@ -36,6 +36,10 @@ class Address(NamedTuple):
             pass
         raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
 
+    def at(self, port: int) -> "Address":
+        """The same host at the port that the system chose."""
+        return self._replace(port=port)
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""

@@ -20,16 +20,15 @@ from broker.web.server import HttpServer
 PLUGIN_ID: Final = "4242"
 CLIENT_ID: Final = "simulated-client-id"
 CLIENT_SECRET: Final = "simulated-client-secret"  # noqa: S105 (opens nothing but the simulated Envoy)
+ENVOY_ADDRESS: Final = Address("127.0.0.1", 8081)
 ENVOY_ADDRESS_VARIABLE: Final = f"{PREFIX}SANDBOX_ENVOY_ADDRESS"
-ADDRESSES: Final[dict[str, Address]] = {
-    f"{PREFIX}GRPC_ADDRESS": Settings.model_fields["grpc_address"].default,
-    f"{PREFIX}HTTP_ADDRESS": Settings.model_fields["http_address"].default,
-    ENVOY_ADDRESS_VARIABLE: Address("127.0.0.1", 8081),
-}
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 (a path)
 ANY_PORT: Final = "127.0.0.1:0"
 KEYSET_FILE: Final = "keyset.json"
-REAL_CREDENTIALS: Final = (f"{PREFIX}ENVOY_CLIENT_ID", f"{PREFIX}ENVOY_CLIENT_SECRET")
+# Any of these means the real Envoy; whether they suffice is for the settings to judge.
+REAL_APP: Final = (f"{PREFIX}ENVOY_CLIENT_ID", f"{PREFIX}ENVOY_CLIENT_SECRET", f"{PREFIX}APPS")
+# What the sandbox brings itself, whatever the environment says.
+OWN: Final = (f"{PREFIX}DATABASE_URL", f"{PREFIX}KEYSET", ENVOY_ADDRESS_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +42,17 @@ class Stack:
     @property
     def grpc(self) -> str:
         """Where the broker answers gRPC."""
-        return f"{self.settings.grpc_address.host}:{self.broker.grpc_port}"
+        return str(self.settings.grpc_address.at(self.broker.grpc_port))
 
     @property
     def http(self) -> str:
         """Where the broker takes webhooks."""
-        return f"http://{self.settings.http_address.host}:{self.broker.http_port}"
+        return f"http://{self.settings.http_address.at(self.broker.http_port)}"
 
 
-def has_real_credentials(environ: Mapping[str, str]) -> bool:
-    """Whether the environment names a real app, so that the real Envoy is used."""
-    client_id, secret = REAL_CREDENTIALS
-    return bool(environ.get(client_id)) and bool(environ.get(secret) or environ.get(f"{secret}_FILE"))
+def names_real_app(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names an app, wholly or in part, so that the real Envoy is meant."""
+    return any(environ.get(name) or environ.get(f"{name}_FILE") for name in REAL_APP)
 
 
 @asynccontextmanager
@@ -66,105 +64,107 @@ async def running_stack(
     Raises:
         SettingsError, app.AddressTaken, EmbeddedPostgresError.
     """
-    environ = {**environ, **(dict.fromkeys(ADDRESSES, ANY_PORT) if any_ports else {})}
-    _check_addresses(environ)
+    settings = _settings(environ, any_ports=any_ports)
+    envoy_address = None if names_real_app(environ) else _envoy_address(environ, any_ports=any_ports)
+    _check_ports(settings, envoy_address)
     with progress.step("postgres") as step:
         postgres = EmbeddedPostgres(data_dir=data_dir)
         await asyncio.to_thread(postgres.start)
         step.says(f"Postgres {postgres.programs.version} ({postgres.programs.source})")
     try:
-        database_url = postgres.dsn()
         with progress.step("migrate") as step:
-            applied = await asyncio.to_thread(app.migrate, database_url)
+            applied = await asyncio.to_thread(app.migrate, postgres.dsn())
             step.says(f"schema: {', '.join(applied) or 'up to date'}")
-        private = {f"{PREFIX}DATABASE_URL": database_url, f"{PREFIX}KEYSET": _keyset(data_dir)}
-        async with _envoy(environ, progress) as (envoy_url, envoy_settings):
-            settings = app.read_settings({**_without_private(environ), **envoy_settings, **private})
+        async with _envoy(envoy_address, progress) as envoy_url:
+            own: dict[str, object] = {"database_url": Secret(postgres.dsn()), "keyset": _keyset(data_dir)}
+            if envoy_url is not None:
+                own["envoy_token_url"] = envoy_url + TOKEN_PATH
+            settings = settings.model_copy(update=own)
             async with _running_broker(settings, progress) as broker:
                 yield Stack(settings, broker, envoy_url)
     finally:
         await asyncio.to_thread(postgres.stop)
 
 
-def _address(environ: Mapping[str, str], variable: str) -> Address:
-    text = environ.get(variable)
+def _settings(environ: Mapping[str, str], *, any_ports: bool) -> Settings:
+    """The settings as far as they are known before anything runs; what the sandbox brings is stood in for."""
+    chosen = {name: value for name, value in environ.items() if not name.startswith(OWN)}
+    chosen[f"{PREFIX}DATABASE_URL"] = "postgresql://"
+    chosen[f"{PREFIX}KEYSET"] = app.generate_keyset().reveal()
+    if any_ports:
+        chosen |= {f"{PREFIX}GRPC_ADDRESS": ANY_PORT, f"{PREFIX}HTTP_ADDRESS": ANY_PORT}
+    if not names_real_app(environ):
+        chosen |= {
+            f"{PREFIX}ENVOY_PLUGIN_ID": PLUGIN_ID,
+            f"{PREFIX}ENVOY_CLIENT_ID": CLIENT_ID,
+            f"{PREFIX}ENVOY_CLIENT_SECRET": CLIENT_SECRET,
+        }
+    return app.read_settings(chosen)
+
+
+def _envoy_address(environ: Mapping[str, str], *, any_ports: bool) -> Address:
+    text = ANY_PORT if any_ports else environ.get(ENVOY_ADDRESS_VARIABLE, "")
     try:
-        return Address.parse(text) if text else ADDRESSES[variable]
+        return Address.parse(text) if text else ENVOY_ADDRESS
     except ValueError as error:
-        raise SettingsError([f"{variable}: {error}"]) from None
+        raise SettingsError([f"{ENVOY_ADDRESS_VARIABLE}: {error}"]) from None
 
 
-def _check_addresses(environ: Mapping[str, str]) -> None:
+def _check_ports(settings: Settings, envoy_address: Address | None) -> None:
     """Whether all ports are free, before anything is started that takes a while."""
-    for variable in ADDRESSES:
-        if variable != ENVOY_ADDRESS_VARIABLE or not has_real_credentials(environ):
-            app.bound(variable, _address(environ, variable)).close()
+    app.bound(app.GRPC_ADDRESS, settings.grpc_address).close()
+    app.bound(app.HTTP_ADDRESS, settings.http_address).close()
+    if envoy_address is not None:
+        app.bound(ENVOY_ADDRESS_VARIABLE, envoy_address).close()
 
 
 @asynccontextmanager
-async def _envoy(
-    environ: Mapping[str, str], progress: Progress
-) -> AsyncIterator[tuple[str | None, dict[str, str]]]:
-    """A simulated Envoy and the settings that point to it; or neither, with real credentials."""
-    if has_real_credentials(environ):
+async def _envoy(address: Address | None, progress: Progress) -> AsyncIterator[str | None]:
+    """A simulated Envoy's URL; or None, where the real one is meant."""
+    if address is None:
         with progress.step("envoy") as step:
-            step.says("the REAL Envoy, since TOKEN_BROKER_ENVOY_CLIENT_ID and _CLIENT_SECRET are set")
-        yield None, {}
+            step.says(
+                "the REAL Envoy, since the environment names an app of yours (TOKEN_BROKER_ENVOY_CLIENT_ID)"
+            )
+        yield None
         return
-    address = _address(environ, ENVOY_ADDRESS_VARIABLE)
     with progress.step("envoy") as step:
         listener = app.bound(ENVOY_ADDRESS_VARIABLE, address)
         envoy = SimulatedEnvoy([SimulatedApp(PLUGIN_ID, CLIENT_ID, Secret(CLIENT_SECRET))])
         server = HttpServer(server_config(envoy.asgi), listener)
         server.start()
-        url = f"http://{address.host}:{server.port}"
+        url = f"http://{address.at(server.port)}"
         step.says(f"a simulated Envoy at {url}")
     try:
-        yield (
-            url,
-            {
-                f"{PREFIX}ENVOY_PLUGIN_ID": PLUGIN_ID,
-                f"{PREFIX}ENVOY_CLIENT_ID": CLIENT_ID,
-                f"{PREFIX}ENVOY_CLIENT_SECRET": CLIENT_SECRET,
-                f"{PREFIX}ENVOY_TOKEN_URL": url + TOKEN_PATH,
-            },
-        )
+        yield url
     finally:
         await server.stop()
 
 
 @asynccontextmanager
 async def _running_broker(settings: Settings, progress: Progress) -> AsyncIterator[app.Broker]:
-    with progress.step("broker") as step:
-        broker = app.Broker(settings, tracing=False)
-        await broker.start()
-        await broker.ready()
-        step.says(
-            f"the broker: gRPC at {settings.grpc_address.host}:{broker.grpc_port}, "
-            f"HTTP at http://{settings.http_address.host}:{broker.http_port}"
-        )
+    broker = app.Broker(settings, tracing=False)
     try:
+        with progress.step("broker") as step:
+            await broker.start()
+            await broker.ready()
+            stack = Stack(settings, broker, None)
+            step.says(f"the broker: gRPC at {stack.grpc}, HTTP at {stack.http}")
         yield broker
     finally:
         await broker.stop()
 
 
-def _without_private(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what the sandbox brings itself."""
-    own = (f"{PREFIX}DATABASE_URL", f"{PREFIX}KEYSET", ENVOY_ADDRESS_VARIABLE)
-    return {name: value for name, value in environ.items() if not name.startswith(own)}
-
-
-def _keyset(data_dir: Path | None) -> str:
+def _keyset(data_dir: Path | None) -> Secret:
     """A new keyset, or the one that was kept beside the data it sealed."""
     if data_dir is None:
-        return app.generate_keyset().reveal()
+        return app.generate_keyset()
     path = data_dir.expanduser() / KEYSET_FILE
     try:
-        return path.read_text(encoding="utf-8")
+        return Secret(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        keyset = app.generate_keyset().reveal()
+        keyset = app.generate_keyset()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(keyset)
+            file.write(keyset.reveal())
         return keyset

@@ -1,0 +1,112 @@
+"""`token-broker sandbox run`: start everything, show the demo, stay up."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import grpc
+import httpx
+import psycopg
+import typer
+import uvloop
+
+from broker import app, telemetry
+from broker.cli.client import sentence
+from broker.cli.failure import fail
+from broker.config import PREFIX, SettingsError
+from broker.sandbox.demo import INSTALL_ID, DemoFailed, run_demo
+from broker.sandbox.embedded_postgres import EmbeddedPostgresError
+from broker.sandbox.progress import Progress
+from broker.sandbox.stack import Stack, names_real_app, running_stack
+
+
+def run_sandbox(*, once: bool, as_json: bool, any_ports: bool, data_dir: Path | None) -> None:
+    """Run until the demo is over, or until somebody asks to stop. Exits with 1 and a sentence if it can't."""
+    telemetry.configure_logging("auto", os.environ.get(f"{PREFIX}LOG_LEVEL", "warning"))
+    progress = Progress(sys.stderr if as_json else sys.stdout)
+    try:
+        uvloop.run(_run(progress, once=once, as_json=as_json, any_ports=any_ports, data_dir=data_dir))
+    except SettingsError as error:
+        fail("these settings can't be:", *error.problems)
+    except app.AddressTaken as error:
+        fail(str(error), "set it to a free address, or let `--ports auto` pick one")
+    except grpc.RpcError as error:
+        fail(f"the demo failed: {sentence(error)}")
+    except (DemoFailed, httpx.HTTPError) as error:
+        fail(f"the demo failed: {error}")
+    except (EmbeddedPostgresError, psycopg.Error, app.MigrationChanged, OSError) as error:
+        fail(str(error))
+
+
+async def _run(
+    progress: Progress, *, once: bool, as_json: bool, any_ports: bool, data_dir: Path | None
+) -> None:
+    """Run until the demo is over or somebody asks to stop, whichever comes first."""
+    asked_to_stop = app.stop_signal()
+    work = asyncio.create_task(
+        _work(progress, once=once, as_json=as_json, any_ports=any_ports, data_dir=data_dir)
+    )
+    stop = asyncio.create_task(asked_to_stop.wait())
+    await asyncio.wait([work, stop], return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        progress.line("stopping …")
+        work.cancel()
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.result()
+
+
+async def _work(
+    progress: Progress, *, once: bool, as_json: bool, any_ports: bool, data_dir: Path | None
+) -> None:
+    if once and names_real_app(os.environ):
+        fail(
+            "--once shows an install by a simulated Envoy; with real credentials Envoy itself must send the webhook"
+        )
+    progress.line("Starting a broker with everything it needs:")
+    async with running_stack(os.environ, data_dir=data_dir, any_ports=any_ports, progress=progress) as stack:
+        if stack.envoy_url is None:
+            progress.line(_REAL_ENVOY.format(http=stack.http, grpc=stack.grpc))
+        else:
+            result = await run_demo(stack, stack.envoy_url, progress)
+            if as_json:
+                typer.echo(json.dumps(result.as_json(stack, progress)))
+        if not once:
+            if stack.envoy_url is not None:
+                progress.line(_how_to_call(stack))
+            await asyncio.Event().wait()
+
+
+def _how_to_call(stack: Stack) -> str:
+    return _HOW_TO_CALL.format(
+        grpc=stack.grpc,
+        http=stack.http,
+        envoy=stack.envoy_url,
+        install_id=INSTALL_ID,
+        command=Path(sys.executable).parent / "token-broker",
+    )
+
+
+_HOW_TO_CALL: Final = """
+It stays up until Ctrl-C. In another terminal:
+
+  {command} token get {install_id} --address {grpc}
+  {command} installs list --address {grpc}
+  {command} sandbox install --install-id 1000001 --company 100001 --envoy {envoy} --broker {http}
+  curl {envoy}/_simulator/ledger
+
+Callers are not authenticated here, so everything listens on loopback only.
+"""
+
+_REAL_ENVOY: Final = """
+This is the real Envoy. Let your app's setup step post to this machine, for example through a tunnel:
+
+  validation URL   {http}/envoy/webhooks
+  then             token-broker token get INSTALL --address {grpc}
+
+It stays up until Ctrl-C.
+"""
