@@ -21,9 +21,12 @@ pytestmark = pytest.mark.skipif(
 
 END_DEADLINE_SECONDS = 60
 PARENT = """
+import signal
 import sys
 import psycopg
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 with EmbeddedPostgres() as server:
     try:
@@ -98,6 +101,7 @@ def ends(pids: Sequence[int]) -> Iterator[None]:
 def line(process: subprocess.Popen[str]) -> str:
     """The next line that the process prints."""
     assert process.stdout is not None
+    assert select.select([process.stdout], [], [], END_DEADLINE_SECONDS)[0], "not a word in time"
     return process.stdout.readline().strip()
 
 
