@@ -19,8 +19,8 @@ FROM ${BASE}
 COPY --from=build /opt/broker /opt/broker
 ENV PATH=/opt/broker/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 65532:65532
-EXPOSE 8080 50051
+EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:%s/readyz' % os.environ.get('TOKEN_BROKER_HTTP_ADDRESS', ':8080').rpartition(':')[2], timeout=2)"]
 ENTRYPOINT ["token-broker"]
 CMD ["serve"]

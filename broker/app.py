@@ -26,7 +26,7 @@ from broker.api.server import GrpcServer
 from broker.api.token_broker import TokenBrokerServicer
 from broker.config import Address, Settings, load_settings, variable_of
 from broker.domain.apps import Apps
-from broker.domain.errors import RetryableError
+from broker.domain.errors import Overloaded, StoreUnavailable
 from broker.domain.installs import Holding
 from broker.service.accept_route_webhook import AcceptRouteWebhook
 from broker.service.batch_get_tokens import BatchGetTokens
@@ -187,9 +187,9 @@ class Broker:
         drain_seconds = self._settings.drain_seconds.total_seconds()
         try:
             async with asyncio.timeout(drain_seconds):
-                await self._grpc.stop(drain_seconds)
-                if self._http is not None:
-                    await self._http.stop()
+                await asyncio.gather(
+                    self._grpc.stop(drain_seconds), self._http.stop() if self._http else asyncio.sleep(0)
+                )
                 await self._refresher.drain()
         except TimeoutError:
             log.warning("broker.drain_ran_out", seconds=drain_seconds)
@@ -200,7 +200,14 @@ class Broker:
 
     async def _watch_readiness(self) -> None:
         while True:
-            problem = await self._database_problem()
+            try:
+                problem = await self._database_problem()
+            except Overloaded:
+                # Busy is not away: the last verdict stands.
+                problem = self._problem
+            except Exception:
+                log.exception("broker.readiness_failed")
+                problem = "the database could not be asked; the log says why"
             if problem != self._problem:
                 log.info("broker.ready" if problem is None else "broker.not_ready", problem=problem)
                 await self._grpc.set_serving(serving=problem is None)
@@ -210,7 +217,7 @@ class Broker:
     async def _database_problem(self) -> str | None:
         try:
             version = await self._store.schema_version()
-        except RetryableError:
+        except StoreUnavailable:
             return "the database can't be reached, or has no schema (see `token-broker migrate`)"
         except psycopg.Error as error:
             return f"the database refuses to be asked for its schema (SQLSTATE {error.sqlstate})"

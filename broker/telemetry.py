@@ -24,9 +24,7 @@ PLUGIN_ID: Final = "tokenbroker.plugin_id"
 INSTALL_ID: Final = "tokenbroker.install_id"
 PURPOSE: Final = "tokenbroker.purpose"
 GRANT: Final = "tokenbroker.grant"
-OUTCOME: Final = "tokenbroker.outcome"
 ATTEMPT: Final = "tokenbroker.attempt"
-GENERATION: Final = "tokenbroker.generation"
 
 OTLP_ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 

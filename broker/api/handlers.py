@@ -74,7 +74,7 @@ def _handler(
         return grpc.stream_stream_rpc_method_handler(_stream(behaviour, admission), parse, _serialize)
     name = f"{method.containing_service.full_name}/{method.name}"
     span = _server_span(name) if traced else None
-    return grpc.unary_unary_rpc_method_handler(_unary(behaviour, admission, span), parse, _serialize)
+    return grpc.unary_unary_rpc_method_handler(_unary(name, behaviour, admission, span), parse, _serialize)
 
 
 def _serialize(reply: Message | bytes) -> bytes:
@@ -82,6 +82,7 @@ def _serialize(reply: Message | bytes) -> bytes:
 
 
 def _unary(
+    name: str,
     behaviour: Method,
     admission: Admission,
     span: Callable[[Context], AbstractContextManager[object]] | None,
@@ -99,7 +100,7 @@ def _unary(
         except BrokerError as error:
             await _abort(context, error)
         except Exception:
-            log.exception("api.failed")
+            log.exception("api.failed", method=name)
             await _abort(context, InternalError())
         finally:
             admission.leave()
@@ -128,7 +129,7 @@ def _stream(behaviour: StreamMethod, admission: Admission) -> Any:
 async def _abort(context: Context, error: BrokerError) -> None:
     """End the call with the error's status. Raises what grpc raises."""
     description = describe(error)
-    if description.code is grpc.StatusCode.INTERNAL and not isinstance(error, InternalError):
+    if description.code is grpc.StatusCode.INTERNAL:
         log.error("api.failed", error=type(error).__name__, message=str(error))
     details = ((DETAILS_KEY, status_details(description)),)
     await context.abort(description.code, description.message, details)

@@ -8,7 +8,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from broker.domain.installs import Failure, Holding, Install
 from broker.domain.states import InstallState
 from broker.service.get_token import NO_TIME
-from broker.service.token_cache import Entry
+from broker.service.token_cache import SERVING_STATES, Entry
 from tokenbroker.v1 import installs_pb2, token_broker_pb2
 
 _State = installs_pb2.InstallState
@@ -43,7 +43,7 @@ def timedelta_of(message: duration_pb2.Duration) -> timedelta:
 
 
 def token_bytes(entry: Entry, now: datetime) -> bytes:
-    """A GetTokenResponse, serialized: all but the lifetime left is made once per generation.
+    """A GetTokenResponse, serialized: all but the lifetime left is made once per cache entry.
 
     Serialized messages that stand one behind the other merge into one (Protocol Buffers, "Encoding",
     "Last One Wins").
@@ -87,7 +87,9 @@ def install_message(install: Install, now: datetime) -> installs_pb2.Install:
     if install.validity is not None:
         message.expires_in.CopyFrom(duration(install.validity.expires_at - now))
         message.expire_time.CopyFrom(timestamp(install.validity.expires_at))
-        message.refresh_due_time.CopyFrom(timestamp(install.validity.refresh_due_at))
+        if install.state in SERVING_STATES:
+            due_at = now if install.in_doubt else install.validity.refresh_due_at
+            message.refresh_due_time.CopyFrom(timestamp(due_at))
         if install.validity.refresh_token_expires_at is not None:
             message.refresh_token_expire_time.CopyFrom(timestamp(install.validity.refresh_token_expires_at))
     return message

@@ -10,7 +10,7 @@ from broker.domain.apps import Apps
 from broker.domain.errors import BrokerError, InvalidField
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
-from broker.domain.secret import Secret
+from broker.domain.tokens import readable_token
 from broker.domain.webhooks import RouteWebhook
 from broker.ports import Clock
 from broker.service.accept_route_webhook import Accepted, AcceptRouteWebhook, WebhookKind
@@ -85,8 +85,8 @@ class TokenBrokerServicer:
 
     def _vouched(self, request: pb.AcceptRouteWebhookRequest) -> RouteWebhook:
         vouched = request.vouched
-        token = vouched.access_token
-        if not (token.strip() and token.isascii() and token.isprintable()):
+        token = readable_token(vouched.access_token)
+        if token is None:
             raise InvalidField("vouched.access_token", "must be a token: printable ASCII, not empty")
         expires_in = DEFAULT_LIFETIME
         if vouched.HasField("expires_in"):
@@ -101,7 +101,7 @@ class TokenBrokerServicer:
                 checked_id(vouched.install_id, "vouched.install_id"),
             ),
             company_id=checked_id(vouched.company_id, "vouched.company_id") if vouched.company_id else "",
-            access_token=Secret(token),
+            access_token=token,
             token_type="Bearer",  # noqa: S106 (a type, RFC 6750)
             expires_in=expires_in,
             digest=hashlib.sha256(vouched.SerializeToString(deterministic=True)).digest(),

@@ -43,8 +43,11 @@ def get_token(
 ) -> None:
     """Print a valid access token, and nothing else."""
     request = token_broker_pb2.GetTokenRequest(plugin_id=plugin_id, install_id=install_id)
-    if min_ttl:
-        request.min_ttl.FromTimedelta(timedelta(seconds=min_ttl))
+    try:
+        if min_ttl:
+            request.min_ttl.FromTimedelta(timedelta(seconds=min_ttl))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("is no time that can be", param_hint="--min-ttl") from None
     with _channel(address) as channel:
         stub = token_broker_pb2_grpc.TokenBrokerStub(channel)
         response = stub.GetToken(request, timeout=DEADLINE_SECONDS)

@@ -1,7 +1,7 @@
 """serve, migrate, keys: what runs a broker."""
 
 import os
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
@@ -27,19 +27,19 @@ def serve() -> None:
         fail(str(error))
 
 
-def migrate(
-    database_url: Annotated[
-        str,
-        typer.Option(envvar=DATABASE_URL, help="Postgres, as the owner of the schema.", show_default=False),
-    ],
-) -> None:
-    """Bring the database's schema up to this release. Safe beside running brokers, and to run twice."""
+def migrate() -> None:
+    """Bring the database's schema up to this release. Safe beside running brokers, and to run twice.
+
+    TOKEN_BROKER_DATABASE_URL, or the file that TOKEN_BROKER_DATABASE_URL_FILE names, must be the schema owner's.
+    """
     import psycopg
 
     from broker import app
 
-    if not database_url:
-        database_url = _database_url()
+    try:
+        database_url = secret_setting("database_url", os.environ).reveal()
+    except SettingsError as error:
+        fail(*error.problems)
     try:
         applied = app.migrate(database_url)
     except ValueError as error:
@@ -55,10 +55,3 @@ def generate_keys() -> None:
     from broker import app
 
     typer.echo(app.generate_keyset().reveal())
-
-
-def _database_url() -> str:
-    try:
-        return secret_setting("database_url", os.environ).reveal()
-    except SettingsError as error:
-        fail(*error.problems)

@@ -22,6 +22,8 @@ from broker.sandbox.embedded_postgres import EmbeddedPostgresError
 from broker.sandbox.progress import Progress
 from broker.sandbox.stack import Stack, names_real_app, running_stack
 
+COMMAND: Final = Path(sys.executable).parent / "token-broker"
+
 
 def run_sandbox(*, once: bool, as_json: bool, any_ports: bool, data_dir: Path | None) -> None:
     """Run until the demo is over, or until somebody asks to stop. Exits with 1 and a sentence if it can't."""
@@ -70,7 +72,7 @@ async def _work(
     progress.line("Starting a broker with everything it needs:")
     async with running_stack(os.environ, data_dir=data_dir, any_ports=any_ports, progress=progress) as stack:
         if stack.envoy_url is None:
-            progress.line(_REAL_ENVOY.format(http=stack.http, grpc=stack.grpc))
+            progress.line(_REAL_ENVOY.format(http=stack.http, grpc=stack.grpc, command=COMMAND))
         else:
             result = await run_demo(stack, stack.envoy_url, progress)
             if as_json:
@@ -87,7 +89,7 @@ def _how_to_call(stack: Stack) -> str:
         http=stack.http,
         envoy=stack.envoy_url,
         install_id=INSTALL_ID,
-        command=Path(sys.executable).parent / "token-broker",
+        command=COMMAND,
     )
 
 
@@ -99,14 +101,15 @@ It stays up until Ctrl-C. In another terminal:
   {command} sandbox install --install-id 1000001 --company 100001 --envoy {envoy} --broker {http}
   curl {envoy}/_simulator/ledger
 
-Callers are not authenticated here, so everything listens on loopback only.
+Callers are not authenticated here, so gRPC listens on loopback only.
 """
 
 _REAL_ENVOY: Final = """
 This is the real Envoy. Let your app's setup step post to this machine, for example through a tunnel:
 
   validation URL   {http}/envoy/webhooks
-  then             token-broker token get INSTALL --address {grpc}
+  then             {command} token get INSTALL --address {grpc}
 
-It stays up until Ctrl-C.
+It stays up until Ctrl-C. What it holds is gone then, unless you name a --data-dir: your installs would have to go
+through your app's setup again.
 """

@@ -155,7 +155,11 @@ def _parse_apps(text: str, problems: list[str]) -> list[Any] | None:
         return None
     for index, entry in enumerate(entries):
         path = entry.pop("client_secret_file", None)
-        if isinstance(path, str):
+        if path is not None and "client_secret" in entry:
+            problems.append(f"{PREFIX}APPS[{index}] has client_secret and client_secret_file; keep one")
+        elif path is not None and not isinstance(path, str):
+            problems.append(f"{PREFIX}APPS[{index}].client_secret_file must be a path")
+        elif path is not None:
             entry["client_secret"] = (
                 _text_of(path, f"{PREFIX}APPS[{index}].client_secret_file", problems) or ""
             )

@@ -158,7 +158,7 @@ class Settings(BaseModel):
     cache_staleness_seconds: Seconds = Field(
         timedelta(seconds=10),
         description="How long a remembered token is believed without a look at the database. Bounds how long "
-        "another replica's deletion goes unnoticed.",
+        "another replica's deletion goes unnoticed, while the database can be asked.",
     )
     database_connections: PositiveInt = Field(16, description="How many connections one process opens.")
     database_seconds: Seconds = Field(

@@ -1,6 +1,6 @@
 """The Envoy apps that the broker serves."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from broker.domain.errors import InstallNotFound, InvalidField
@@ -47,6 +47,3 @@ class Apps:
             checked_id(plugin_id, "plugin_id")
             raise InstallNotFound
         return app
-
-    def __iter__(self) -> Iterator[EnvoyApp]:
-        return iter(self._by_plugin_id.values())

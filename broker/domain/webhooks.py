@@ -1,11 +1,14 @@
 """What a webhook of Envoy's says, once it has been verified and parsed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from broker.domain.identifiers import InstallKey
 from broker.domain.secret import Secret
+
+MAX_BODY_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class RouteWebhook:
     token_type: str
     expires_in: timedelta
     digest: bytes
-    payload: Mapping[str, object] | None = None
+    payload: Mapping[str, object] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ A route webhook is a hint that starts an exchange, never the truth: what Envoy's
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import structlog
@@ -43,7 +43,7 @@ class Accepted:
 
     kind: WebhookKind
     install: Install | None
-    payload: Mapping[str, object] | None = None
+    payload: Mapping[str, object] | None = field(default=None, repr=False)
 
 
 class AcceptRouteWebhook:

@@ -15,9 +15,10 @@ from broker.domain.errors import (
     ReauthorizationRequired,
     RetryableError,
 )
-from broker.domain.freshness import Freshness, freshness, longest_min_ttl
+from broker.domain.freshness import MIN_TTL_SHARE, Freshness, freshness, longest_min_ttl
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.installs import Install
+from broker.domain.lifetimes import LONGEST_LIFETIME
 from broker.domain.states import InstallState
 from broker.ports import Clock, InstallStore
 from broker.service.flights import Flights
@@ -62,6 +63,8 @@ class GetToken:
     async def _with_a_look(self, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
         if min_ttl < NO_TIME:
             raise InvalidField("min_ttl", "must not be negative")
+        if min_ttl > LONGEST_LIFETIME * MIN_TTL_SHARE:
+            raise InvalidField("min_ttl", "must be at most half of the token's lifetime")
         app = self._apps.resolve(plugin_id)
         key = InstallKey(app.plugin_id, checked_id(install_id, "install_id"))
         entry = await self._known(key)

@@ -41,6 +41,7 @@ How an attempt without a pair is resolved:
     anything else           unknown: the intent stays, and the next attempt mints
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -55,22 +56,21 @@ from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpo
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
-    ClientRefused,
     GrantRefused,
-    Limited,
     NotSent,
     OutcomeUnknown,
     Overloaded,
     ProviderFault,
     ProviderUnavailable,
-    ReauthorizationRequired,
     RetryableError,
+    SealBroken,
 )
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, IssuedTokens
 from broker.domain.webhooks import RouteWebhook
 from broker.ports import Clock, InstallStore, Randomness, Resolution, TokenEndpoint
 from broker.service.flights import Flights
+from broker.service.resolutions import CLIENT_REFUSED, resolve_fault, unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -78,10 +78,8 @@ POLL_INTERVAL: Final = timedelta(milliseconds=200)
 OVERLOAD_RETRY: Final = timedelta(milliseconds=500)
 # A waiter outlives this many claims of others before it gives up.
 PATIENCE_IN_CLAIMS: Final = 2
-# With full jitter half a minute at most: longer than a failover, shorter than a drain.
+# With full jitter half a minute of pauses at most, and as many times what the database may take.
 KEEP_TRIES: Final = 6
-# Failure.kind of a refused client, whatever words Envoy had for it: the back-off then tells the same reason.
-CLIENT_REFUSED: Final = "client_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +167,20 @@ class Refresher:
             telemetry.PURPOSE: terms.purpose.value,
         }
         with telemetry.tracer.start_as_current_span(telemetry.SPAN_REFRESH, attributes=attributes):
-            answer = await self._claim(key, terms)
-            holding = answer if isinstance(answer, Holding) else await self._attempt(answer)
+            try:
+                answer = await self._claim(key, terms)
+                holding = answer if isinstance(answer, Holding) else await self._attempt(answer)
+            except Exception as error:
+                # Behind a stale token nobody waits who could tell.
+                known = isinstance(error, BrokerError) and not isinstance(error, SealBroken)
+                log.log(
+                    logging.INFO if known else logging.ERROR,
+                    "refresh.ended",
+                    **key._asdict(),
+                    error=type(error).__name__,
+                    exc_info=not known,
+                )
+                raise
         self._on_change(holding)
         return holding
 
@@ -183,7 +193,7 @@ class Refresher:
                     self._on_change(answer.holding)
                     if answer.failure.kind == CLIENT_REFUSED:
                         raise ClientCredentialsRefused
-                    raise _unavailable(answer.failure.kind, answer.retry_in)
+                    raise unavailable(answer.failure.kind, answer.retry_in)
                 if not isinstance(answer, ClaimHeld):
                     return answer
                 if self._clock.now() >= give_up_at:
@@ -224,12 +234,18 @@ class Refresher:
         return await self._send(claim, app, "plugin_install")
 
     async def _moved_on(self, claim: Claim) -> bool:
-        """Whether another's pair stands there by now. Without the store's word it does not: a mint is always safe."""
+        """Whether another has been here since: a pair, an attempt, an uninstall.
+
+        Without the store's word nobody has: a mint is always safe.
+        """
         try:
             install = await self._store.find(claim.key)
         except RetryableError:
             return False
-        return install is not None and install.generation != claim.generation
+        return install is not None and (install.generation, install.attempt) != (
+            claim.generation,
+            claim.attempt,
+        )
 
     async def _send(self, claim: Claim, app: EnvoyApp, grant: str) -> IssuedTokens:
         deadline = min(self._clock.now() + self._timing.call, claim.expires_at - self._timing.margin)
@@ -261,7 +277,7 @@ class Refresher:
         """End an attempt that failed, and say what its waiters are told."""
         claim = attempt.claim
         wait = full_jitter(claim.failures + 1, self._randomness.fraction())
-        resolution, error = _verdict(fault, wait, must_mint_next=attempt.must_mint_next)
+        resolution, error = resolve_fault(fault, wait, must_mint_next=attempt.must_mint_next)
         log.warning(
             "refresh.failed",
             **claim.key._asdict(),
@@ -275,26 +291,3 @@ class Refresher:
             # The claim runs out by itself and leaves the install in doubt, which is always safe.
             log.warning("refresh.resolve_failed", error=str(store_error))
         return error
-
-
-def _verdict(
-    fault: ProviderFault, wait: timedelta, *, must_mint_next: bool
-) -> tuple[Resolution, BrokerError]:
-    match fault:
-        case GrantRefused():
-            resolution = Resolution(fault.kind, wait, in_doubt=True, mint_refused=True)
-            return resolution, ReauthorizationRequired()
-        case ClientRefused():
-            return Resolution(CLIENT_REFUSED, wait, in_doubt=must_mint_next), ClientCredentialsRefused()
-        case Limited(retry_after=retry_after):
-            wait = retry_after if retry_after is not None else wait
-            resolution = Resolution(fault.kind, wait, in_doubt=must_mint_next)
-        case NotSent():
-            resolution = Resolution(fault.kind, wait, in_doubt=must_mint_next)
-        case _:
-            resolution = Resolution(fault.kind, wait, in_doubt=True)
-    return resolution, _unavailable(fault.kind, wait)
-
-
-def _unavailable(kind: str, retry_in: timedelta) -> ProviderUnavailable:
-    return ProviderUnavailable(f"Envoy could not be asked for a token ({kind}); retry later", retry_in)

@@ -65,8 +65,8 @@ class TokenCache:
     def put(self, holding: Holding, now: datetime) -> Entry:
         """Remember what was read or stored at `now`, unless something newer is known already.
 
-        Generation and attempt only ever grow, so a read that was overtaken by a store can't bring the old
-        token back.
+        Generation, attempt and the row's last change only ever grow, so a read that was overtaken by a
+        store can't bring the old token back.
         """
         install = holding.install
         known = self._entries.get(install.key)
@@ -79,11 +79,6 @@ class TokenCache:
             self._entries.popitem(last=False)
         return entry
 
-    def newest_holding(self, key: InstallKey) -> Holding | None:
-        """What was seen last, for a reader that has to do without the store."""
-        entry = self._entries.get(key)
-        return entry.holding if entry is not None else None
 
-
-def _age(holding: Holding) -> tuple[int, int]:
-    return holding.install.generation, holding.install.attempt
+def _age(holding: Holding) -> tuple[int, int, datetime]:
+    return holding.install.generation, holding.install.attempt, holding.install.updated_at

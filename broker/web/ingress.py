@@ -6,6 +6,7 @@ is not 2xx makes Envoy send the webhook again, five times over ten minutes (deve
 "create-webhooks" and "validation-setup").
 """
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -21,12 +22,13 @@ from broker.domain.errors import (
     RetryableError,
     SignatureRefused,
 )
+from broker.domain.webhooks import MAX_BODY_BYTES
 from broker.service.accept_route_webhook import AcceptRouteWebhook
 
 log = structlog.get_logger(__name__)
 
 SIGNATURE_HEADER: Final = "x-envoy-signature"
-MAX_BODY_BYTES: Final = 1024 * 1024
+BODY_SECONDS: Final = 10
 
 # For the eyes of the person who installs the app: what they can do, in their words.
 INSTALL_AGAIN: Final = "Envoy did not confirm this installation. Please start the app's setup again."
@@ -43,13 +45,16 @@ class WebhookIngress:
         """Answer one webhook; never raises for anything a sender can do."""
         plugin_id = request.path_params.get("plugin_id", "")
         try:
-            body = await _bounded_body(request)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _bounded_body(request)
             signature = request.headers.get(SIGNATURE_HEADER, "")
             accepted = await self._accept.signed(plugin_id, body, signature)
+        except TimeoutError:
+            return JSONResponse({"message": "the body took too long to arrive"}, 408)
         except ClientDisconnect:
             return Response(status_code=400)
         except BrokerError as error:
-            return _refusal(error)
+            return _refusal(error, plugin_id)
         return JSONResponse(accepted.payload or {})
 
 
@@ -62,7 +67,7 @@ async def _bounded_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _refusal(error: BrokerError) -> Response:
+def _refusal(error: BrokerError, plugin_id: str) -> Response:
     """The HTTP answer for each of the domain's errors."""
     headers = {}
     match error:
@@ -79,5 +84,7 @@ def _refusal(error: BrokerError) -> Response:
             headers["retry-after"] = str(max(1, round(retry_after.total_seconds())))
         case _:
             status, message = 503, OUR_FAULT
-    log.warning("webhook.refused", error=type(error).__name__, status=status)
+    log.warning(
+        "webhook.refused", plugin_id=plugin_id, error=type(error).__name__, reason=str(error), status=status
+    )
     return JSONResponse({"message": message}, status, headers)

@@ -1,6 +1,7 @@
 """`token-broker migrate` as a real process."""
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 from tests.processes import token_broker
@@ -29,3 +30,11 @@ async def test_migrate_that_can_not_connect_says_so_without_the_password() -> No
         assert "TOKEN_BROKER_DATABASE_URL" in refused.err
         assert MARK not in refused.err
         assert "Traceback" not in refused.err
+
+
+async def test_the_url_may_stand_in_a_file(empty_database: str, tmp_path: Path) -> None:
+    """A password on the command line shows in the process list; `serve` reads the same file."""
+    file = tmp_path / "database-url"
+    file.write_text(empty_database + "\n")
+    migrated = await token_broker("migrate", env={"TOKEN_BROKER_DATABASE_URL_FILE": str(file)})
+    assert (migrated.code, migrated.out.strip()) == (0, "applied 0001_installs.sql")

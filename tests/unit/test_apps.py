@@ -40,4 +40,3 @@ def test_broker_without_apps_is_refused() -> None:
 def test_app_does_not_show_its_secret() -> None:
     """Apps are printed with the settings (P5)."""
     assert APP.client_secret.reveal() not in repr(APP)
-    assert list(Apps([APP, OTHER_APP])) == [APP, OTHER_APP]

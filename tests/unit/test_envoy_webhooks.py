@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.adapters.envoy.webhooks import MAX_BODY_BYTES, EnvoyWebhookReader
+from broker.adapters.envoy.webhooks import EnvoyWebhookReader
 from broker.domain.apps import EnvoyApp
 from broker.domain.errors import InvalidField, SignatureRefused
 from broker.domain.identifiers import InstallKey
 from broker.domain.lifetimes import DEFAULT_LIFETIME
 from broker.domain.secret import Secret
-from broker.domain.webhooks import OtherWebhook, RouteWebhook, UninstalledWebhook, Webhook
+from broker.domain.webhooks import MAX_BODY_BYTES, OtherWebhook, RouteWebhook, UninstalledWebhook, Webhook
 
 APP = EnvoyApp("4242", "client-1", Secret("make-believe-secret"))
 NAMED_BY_US = EnvoyApp("PLUGIN_ID", "client-1", Secret("make-believe-secret"))

@@ -57,13 +57,11 @@ def test_what_was_put_is_found_by_key_and_by_plain_pair() -> None:
         entry = cache.get(key)  # type: ignore[arg-type]  # a plain tuple of two
         assert entry is not None
         assert entry.holding is known
-    assert cache.newest_holding(KEY) is known
 
 
 def test_unknown_is_none() -> None:
     """The cache makes nothing up."""
     assert cache_of().get(KEY) is None
-    assert cache_of().newest_holding(KEY) is None
 
 
 def test_least_lately_used_leaves_first() -> None:
@@ -74,7 +72,7 @@ def test_least_lately_used_leaves_first() -> None:
     cache.get(keys[0])
     cache.put(holding(key=keys[3]), NOON)
     assert len(cache) == 3
-    assert [cache.newest_holding(key) is not None for key in keys] == [True, False, True, True]
+    assert [cache.get(key) is not None for key in keys] == [True, False, True, True]
 
 
 def test_size_is_bounded_under_churn() -> None:
@@ -92,9 +90,9 @@ def test_newest_stays_in_whatever_order_they_come(order: list[tuple[int, int]]) 
     for age in order:
         entry = cache.put(holding(*age), NOON)
         assert entry.holding.install.generation >= age[0]
-    newest = cache.newest_holding(KEY)
+    newest = cache.get(KEY)
     assert newest is not None
-    assert (newest.install.generation, newest.install.attempt) == (3, 4)
+    assert (newest.holding.install.generation, newest.holding.install.attempt) == (3, 4)
 
 
 def test_tombstone_is_not_overwritten_by_a_slow_read() -> None:

@@ -11,9 +11,7 @@ from typing import Final
 from broker.domain.errors import InvalidField
 from broker.domain.identifiers import checked_id
 from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
-from broker.domain.secret import Secret
 
-MAX_TOKEN_CHARACTERS: Final = 16 * 1024
 DEFAULT_TOKEN_TYPE: Final = "Bearer"
 
 # A token just issued that is said to be dead already: refreshed soon, but not at every call.
@@ -23,13 +21,6 @@ SHORTEST_LIFETIME: Final = timedelta(seconds=1)
 _NUMBER: Final = re.compile(r"\s*([+-]?\d{1,18}(?:\.\d{1,18})?)\s*", re.ASCII)
 # RFC 9110 section 11.1: an auth-scheme is a token; the bound is ours.
 _AUTH_SCHEME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}", re.ASCII)
-
-
-def token(value: object) -> Secret | None:
-    """A token that can stand in a header: printable ASCII (RFC 6749 appendix A.12), at most 16 KiB; or None."""
-    if not isinstance(value, str) or len(value) > MAX_TOKEN_CHARACTERS:
-        return None
-    return Secret(value) if value.strip() and value.isascii() and value.isprintable() else None
 
 
 def token_type(value: object) -> str:

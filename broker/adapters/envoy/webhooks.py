@@ -17,9 +17,9 @@ from broker.domain.apps import EnvoyApp
 from broker.domain.errors import InvalidField, SignatureRefused
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.secret import Secret
-from broker.domain.webhooks import OtherWebhook, RouteWebhook, UninstalledWebhook, Webhook
+from broker.domain.tokens import readable_token
+from broker.domain.webhooks import MAX_BODY_BYTES, OtherWebhook, RouteWebhook, UninstalledWebhook, Webhook
 
-MAX_BODY_BYTES: Final = 1024 * 1024
 UNINSTALLED: Final = "plugin_uninstalled"
 
 # Each thing has two names: the one of the Node SDK, then that of the page on public apps.
@@ -76,7 +76,7 @@ def _route_webhook(
             "meta.auth", "is null or absent: the app asked for no scopes, so Envoy gives it no token"
         )
     auth = _object(meta["auth"], "meta.auth")
-    access_token = token_fields.token(auth.get("access_token"))
+    access_token = readable_token(auth.get("access_token"))
     if access_token is None:
         raise InvalidField("meta.auth.access_token", "must be a token: printable ASCII, not empty")
     return RouteWebhook(

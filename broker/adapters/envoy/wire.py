@@ -20,6 +20,7 @@ from broker.domain.apps import EnvoyApp
 from broker.domain.errors import ClientRefused, GrantRefused, Limited, OutcomeUnknown, ProviderFault
 from broker.domain.installs import IssuedTokens
 from broker.domain.secret import Secret
+from broker.domain.tokens import readable_token
 
 # RFC 6749 section 5.2. What Envoy says beyond these codes is not documented.
 _VERDICTS: Final[Mapping[object, type[ClientRefused | GrantRefused]]] = {
@@ -186,7 +187,7 @@ def read_answer(answer: TokenAnswer, *, grant_type: GrantType, requested_at: dat
 def _issued(document: Mapping[str, object], grant_type: GrantType, requested_at: datetime) -> IssuedTokens:
     if REPEATED in (document.get("access_token"), document.get("refresh_token")):
         raise OutcomeUnknown("repeated_token")
-    access_token = token_fields.token(document.get("access_token"))
+    access_token = readable_token(document.get("access_token"))
     if access_token is None:
         verdict = _verdict(document)
         raise verdict or OutcomeUnknown("error_in_success" if "error" in document else "no_access_token")
@@ -195,7 +196,7 @@ def _issued(document: Mapping[str, object], grant_type: GrantType, requested_at:
         token_type=token_fields.token_type(document.get("token_type")),
         requested_at=requested_at,
         expires_in=token_fields.access_token_lifetime(document.get("expires_in")),
-        refresh_token=token_fields.token(document.get("refresh_token")),
+        refresh_token=readable_token(document.get("refresh_token")),
         refresh_token_expires_in=token_fields.refresh_token_lifetime(
             document.get("refresh_token_expires_in")
         ),

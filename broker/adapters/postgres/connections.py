@@ -32,7 +32,7 @@ Connection = psycopg.AsyncConnection[DictRow]
 _UNAVAILABLE: Final = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    errors.ReadOnlySqlTransaction,
+    psycopg.InternalError,  # a read-only server, a transaction that its own limits ended
     errors.UndefinedTable,
     errors.InvalidSchemaName,
     errors.InsufficientPrivilege,

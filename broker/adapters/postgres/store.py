@@ -1,7 +1,7 @@
 """PostgresInstallStore: the InstallStore port, one short transaction a verb.
 
 What a locked row allows is decided in domain/claims.py and domain/states.py; this file locks, asks, writes.
-Tokens are opened behind the transaction: one that does not open must not undo what was written.
+What was written is opened behind the transaction: a token that does not open must not undo it.
 """
 
 from collections.abc import Sequence

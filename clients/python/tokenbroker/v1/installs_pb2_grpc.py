@@ -29,7 +29,8 @@ class InstallsStub:
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     def __init__(self, channel):
@@ -64,7 +65,8 @@ class InstallsServicer:
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     def GetInstall(self, request, context):
@@ -143,7 +145,8 @@ class Installs:
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     @staticmethod

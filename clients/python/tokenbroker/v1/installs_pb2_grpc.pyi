@@ -30,7 +30,8 @@ class InstallsStub:
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     @_typing.overload
@@ -68,7 +69,8 @@ class InstallsAsyncStub(InstallsStub):
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -102,7 +104,8 @@ class InstallsServicer(metaclass=_abc_1.ABCMeta):
     """Installs is for operators: it shows and mends installs. No reply of it ever
     holds a token.
 
-    Ids, deadlines and errors are as in TokenBroker.
+    Ids, deadlines and errors are as in TokenBroker: any call may also end in
+    OVERLOADED, SHUTTING_DOWN or INTERNAL.
     """
 
     @_abc_1.abstractmethod

@@ -41,7 +41,8 @@ class TokenBrokerStub:
     one that has to wait for Envoy waits no longer than its deadline. Cancelling a
     call does not stop the refresh that it started.
 
-    Errors. See ErrorReason.
+    Errors. See ErrorReason. Any call may also end in OVERLOADED, SHUTTING_DOWN or
+    INTERNAL.
     """
 
     def __init__(self, channel):
@@ -93,7 +94,8 @@ class TokenBrokerServicer:
     one that has to wait for Envoy waits no longer than its deadline. Cancelling a
     call does not stop the refresh that it started.
 
-    Errors. See ErrorReason.
+    Errors. See ErrorReason. Any call may also end in OVERLOADED, SHUTTING_DOWN or
+    INTERNAL.
     """
 
     def AcceptRouteWebhook(self, request, context):
@@ -102,14 +104,16 @@ class TokenBrokerServicer:
 
         The webhook is a hint that starts the exchange, never the truth: Envoy's
         answer decides, so a replay changes nothing that is newer. The same webhook
-        sent again starts no second exchange. If Envoy can't be reached, the
-        webhook's own access token serves until the exchange succeeds, and the
-        install is INSTALL_STATE_PROVISIONAL so long.
+        sent again starts no second exchange. If Envoy can't be reached, and
+        the install has never had a token, the webhook's own access token serves
+        until the exchange succeeds, and the install is INSTALL_STATE_PROVISIONAL so
+        long.
 
         A `plugin_uninstalled` event leaves a tombstone. Any other event is accepted
         and changes nothing.
 
         Errors: INVALID_FIELD, SIGNATURE_REFUSED, CALLER_NOT_ALLOWED (vouching),
+        INSTALL_NOT_FOUND (no such app, or uninstalled meanwhile),
         REAUTHORIZATION_REQUIRED (Envoy refused the exchange),
         CLIENT_CREDENTIALS_REFUSED, PROVIDER_UNAVAILABLE, STORE_UNAVAILABLE.
         """
@@ -212,7 +216,8 @@ class TokenBroker:
     one that has to wait for Envoy waits no longer than its deadline. Cancelling a
     call does not stop the refresh that it started.
 
-    Errors. See ErrorReason.
+    Errors. See ErrorReason. Any call may also end in OVERLOADED, SHUTTING_DOWN or
+    INTERNAL.
     """
 
     @staticmethod
