@@ -5,7 +5,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final
 
-from broker.domain.errors import RetryableError, StoreUnavailable
+from broker.domain.errors import BrokerError, StoreUnavailable
 
 RETRY_AFTER: Final = timedelta(seconds=1)
 
@@ -22,7 +22,7 @@ class StoreFaults:
 
     def __init__(self) -> None:
         self.away = False
-        self._next: dict[str, deque[tuple[Moment, RetryableError]]] = {}
+        self._next: dict[str, deque[tuple[Moment, BrokerError]]] = {}
 
     def next(
         self,
@@ -30,13 +30,13 @@ class StoreFaults:
         moment: Moment = Moment.BEFORE,
         *,
         times: int = 1,
-        error: RetryableError | None = None,
+        error: BrokerError | None = None,
     ) -> None:
         """Let the next `times` calls of `verb` fail."""
         failure = error or StoreUnavailable("the fake store was told to fail", RETRY_AFTER)
         self._next.setdefault(verb, deque()).extend([(moment, failure)] * times)
 
-    def take(self, verb: str) -> tuple[Moment, RetryableError] | None:
+    def take(self, verb: str) -> tuple[Moment, BrokerError] | None:
         """What befalls this call of `verb`."""
         if self.away:
             return Moment.BEFORE, StoreUnavailable("the fake store is away", RETRY_AFTER)

@@ -3,10 +3,18 @@
 import asyncio
 
 import pytest
+import structlog
 
 from broker.domain.claims import Purpose
-from broker.domain.errors import ClientCredentialsRefused, ClientRefused, OutcomeUnknown, ProviderUnavailable
+from broker.domain.errors import (
+    ClientCredentialsRefused,
+    ClientRefused,
+    OutcomeUnknown,
+    ProviderUnavailable,
+    SealBroken,
+)
 from broker.domain.installs import Holding
+from broker.domain.states import InstallState
 from tests.fakes.replica import Replica, World, grantee
 from tests.fakes.samples import KEY
 from tests.fakes.store_faults import Moment
@@ -51,3 +59,27 @@ async def test_store_that_fails_after_a_refusal_costs_no_more_than_a_mint(
     holding = await replica.refresher.refresh(KEY, 1)
     assert world.grants == ["refresh_token", "plugin_install"]
     assert world.holds_live_token(holding)
+
+
+async def test_uninstall_during_a_refusal_is_not_answered_by_a_mint(world: World, replica: Replica) -> None:
+    """A pair minted for an install that is gone would live on at Envoy with nobody to hold it."""
+    await world.install()
+    world.issuer.revoke(grantee())
+    gate = replica.endpoint.hold()
+    refresh = asyncio.create_task(replica.refresher.refresh(KEY, 1))
+    await gate.arrived.wait()
+    await Replica(world).store.bury(KEY)
+    gate.opened.set()
+    assert (await refresh).install.state is InstallState.UNINSTALLED
+    assert world.grants == ["refresh_token"]
+
+
+async def test_token_that_does_not_open_is_logged_though_nobody_waits(world: World, replica: Replica) -> None:
+    """Behind a stale token a refresh has no caller; without a line, the first sign would be its expiry."""
+    await world.install()
+    replica.store.faults.next("claim", Moment.BEFORE, error=SealBroken("does not open"))
+    with structlog.testing.capture_logs() as lines:
+        replica.refresher.refresh_behind(KEY, 1)
+        await replica.refresher.drain()
+    (line,) = [line for line in lines if line["event"] == "refresh.ended"]
+    assert (line["log_level"], line["error"], line["install_id"]) == ("error", "SealBroken", KEY.install_id)
