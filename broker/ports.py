@@ -116,7 +116,7 @@ class InstallStore(Protocol):
         """End an attempt that brought no pair; if a later one has begun, change nothing."""
         ...
 
-    async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
+    async def keep_provisional(self, webhook: RouteWebhook, issued_at: datetime) -> Holding:
         """Keep a webhook's own token if the install has never had a token set; return what stands there."""
         ...
 

@@ -5,7 +5,9 @@ A route webhook is a hint that starts an exchange, never the truth: what Envoy's
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
+from typing import Final
 
 import structlog
 
@@ -22,6 +24,10 @@ from broker.ports import Clock, InstallStore, WebhookReader
 from broker.service.refresher import Refresher
 
 log = structlog.get_logger(__name__)
+
+
+# Envoy sends a webhook again for ten minutes ("create-webhooks"), so its token may be as old as that already.
+RESEND_WINDOW: Final = timedelta(minutes=10)
 
 
 class WebhookKind(Enum):
@@ -95,12 +101,12 @@ class AcceptRouteWebhook:
         return await self._exchange(webhook)
 
     async def _exchange(self, webhook: RouteWebhook) -> Accepted:
-        received_at = self._clock.now()
+        issued_at = self._clock.now() - RESEND_WINDOW
         await self._store.enrol(webhook.key, webhook.company_id)
         try:
             holding = await self._refresher.exchange(webhook)
         except (ProviderUnavailable, ClientCredentialsRefused) as error:
-            holding = await self._store.keep_provisional(webhook, received_at)
+            holding = await self._store.keep_provisional(webhook, issued_at)
             self._on_change(holding)
             if isinstance(error, ClientCredentialsRefused) or not _is_this_webhooks(holding, webhook):
                 raise

@@ -95,12 +95,12 @@ class InMemoryInstallStore:
                     row.install = self._resolved(row.install, resolution)
             return self._holding(self._row(claim.key))
 
-    async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
+    async def keep_provisional(self, webhook: RouteWebhook, issued_at: datetime) -> Holding:
         """See InstallStore."""
         async with self._verb("keep_provisional"):
             install = self._row(webhook.key).install
             if install.generation == 0 and install.state is InstallState.PROVISIONAL:
-                issued_at = received_at - self._shift()
+                issued_at -= self._shift()
                 validity = Validity(issued_at, issued_at + webhook.expires_in, issued_at, None)
                 with self._table.written(webhook.key) as row:
                     row.token_type = webhook.token_type

@@ -39,7 +39,7 @@ async def test_vouched_webhook_is_exchanged(trusting: ServedBroker, install_id: 
 
 
 async def test_vouched_token_serves_while_envoy_is_down(trusting: ServedBroker, install_id: str) -> None:
-    """It came from Envoy, after all."""
+    """It came from Envoy, after all; ten minutes ago for all we know, since Envoy sends again for so long."""
     await trusting.envoy.install(install_id)
     await trusting.envoy.behave(install_id, status=503)
     hour = duration_pb2.Duration(seconds=3600)
@@ -47,7 +47,7 @@ async def test_vouched_token_serves_while_envoy_is_down(trusting: ServedBroker, 
     assert accepted.install.state == installs_pb2.INSTALL_STATE_PROVISIONAL
     token = await trusting.get_token(install_id)
     assert token.access_token == "its-own"
-    assert 3500 < token.expires_in.seconds < 3600
+    assert 2900 < token.expires_in.seconds < 3000
 
 
 BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {

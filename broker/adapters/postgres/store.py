@@ -123,13 +123,13 @@ class PostgresInstallStore:
                 )
         return holding_of(row, asked_at, self._cipher)
 
-    async def keep_provisional(self, webhook: RouteWebhook, received_at: datetime) -> Holding:
+    async def keep_provisional(self, webhook: RouteWebhook, issued_at: datetime) -> Holding:
         asked_at = self._clock.now()
         async with self._connections.transaction() as connection:
             row = await _locked(connection, webhook.key)
             if row["generation"] == 0 and row["state"] == InstallState.PROVISIONAL:
                 context = seal_context(ACCESS_TOKEN, webhook.key, FIRST_GENERATION)
-                issued_at = row["now"] - (self._clock.now() - received_at)
+                on_their_clock = row["now"] - (self._clock.now() - issued_at)
                 row = await _written(
                     connection,
                     "store_provisional",
@@ -137,8 +137,8 @@ class PostgresInstallStore:
                     generation=FIRST_GENERATION,
                     token_type=webhook.token_type,
                     access_token=self._cipher.seal(webhook.access_token, context),
-                    issued_at=issued_at,
-                    expires_at=issued_at + webhook.expires_in,
+                    issued_at=on_their_clock,
+                    expires_at=on_their_clock + webhook.expires_in,
                 )
         return holding_of(row, asked_at, self._cipher)
 
