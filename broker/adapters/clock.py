@@ -6,7 +6,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-
 _HAS_BOOTTIME: Final = hasattr(time, "CLOCK_BOOTTIME")
 
 
