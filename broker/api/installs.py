@@ -20,12 +20,12 @@ class InstallsServicer:
         self._list_installs = list_installs
         self._clock = clock
 
-    async def GetInstall(self, request: pb.GetInstallRequest) -> pb.GetInstallResponse:  # noqa: N802 (the RPC's name)
+    async def GetInstall(self, request: pb.GetInstallRequest) -> pb.GetInstallResponse:
         """See the proto."""
         install = await self._installs.get(request.plugin_id, request.install_id)
         return pb.GetInstallResponse(install=self._message(install))
 
-    async def ListInstalls(self, request: pb.ListInstallsRequest) -> pb.ListInstallsResponse:  # noqa: N802 (the RPC's name)
+    async def ListInstalls(self, request: pb.ListInstallsRequest) -> pb.ListInstallsResponse:
         """See the proto."""
         install_filter = InstallFilter(
             plugin_id=request.plugin_id or None,
@@ -36,12 +36,12 @@ class InstallsServicer:
         messages = [self._message(install) for install in page.installs]
         return pb.ListInstallsResponse(installs=messages, next_page_token=page.next_page_token)
 
-    async def RefreshInstall(self, request: pb.RefreshInstallRequest) -> pb.RefreshInstallResponse:  # noqa: N802 (the RPC's name)
+    async def RefreshInstall(self, request: pb.RefreshInstallRequest) -> pb.RefreshInstallResponse:
         """See the proto."""
         install = await self._installs.refresh(request.plugin_id, request.install_id)
         return pb.RefreshInstallResponse(install=self._message(install))
 
-    async def DeleteInstall(self, request: pb.DeleteInstallRequest) -> pb.DeleteInstallResponse:  # noqa: N802 (the RPC's name)
+    async def DeleteInstall(self, request: pb.DeleteInstallRequest) -> pb.DeleteInstallResponse:
         """See the proto."""
         install = await self._installs.delete(request.plugin_id, request.install_id)
         return pb.DeleteInstallResponse(install=self._message(install))

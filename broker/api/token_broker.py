@@ -44,7 +44,7 @@ class TokenBrokerServicer:
         self._apps = apps
         self._clock = clock
 
-    async def AcceptRouteWebhook(  # noqa: N802 (the RPC's name)
+    async def AcceptRouteWebhook(
         self, request: pb.AcceptRouteWebhookRequest
     ) -> pb.AcceptRouteWebhookResponse:
         """See the proto."""
@@ -59,25 +59,23 @@ class TokenBrokerServicer:
                 raise InvalidField("webhook", "must be given, signed or vouched")
         return self._accepted_message(accepted)
 
-    async def GetToken(self, request: pb.GetTokenRequest) -> bytes:  # noqa: N802 (the RPC's name)
+    async def GetToken(self, request: pb.GetTokenRequest) -> bytes:
         """See the proto."""
         entry = await self._get_token(*_wanted(request))
         return token_bytes(entry, self._clock.now())
 
-    async def BatchGetTokens(  # noqa: N802 (the RPC's name)
-        self, request: pb.BatchGetTokensRequest
-    ) -> pb.BatchGetTokensResponse:
+    async def BatchGetTokens(self, request: pb.BatchGetTokensRequest) -> pb.BatchGetTokensResponse:
         """See the proto."""
         results = await self._batch_get_tokens([_wanted(one) for one in request.requests])
         return pb.BatchGetTokensResponse(results=[self._result_message(result) for result in results])
 
-    async def ReportRejectedToken(  # noqa: N802 (the RPC's name)
+    async def ReportRejectedToken(
         self, _request: pb.ReportRejectedTokenRequest
     ) -> pb.ReportRejectedTokenResponse:
         """See the proto."""
         raise NotImplementedYet
 
-    def WatchTokens(  # noqa: N802 (the RPC's name)
+    def WatchTokens(
         self, _requests: AsyncIterator[pb.WatchTokensRequest]
     ) -> AsyncIterator[pb.WatchTokensResponse]:
         """See the proto."""
