@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Final
 
 import psycopg
@@ -18,7 +17,9 @@ from broker.adapters.envoy.webhooks import EnvoyWebhookReader
 from broker.adapters.envoy.wire import ClientAuthentication, RequestForm
 from broker.adapters.keys import TinkCipher, generate_keyset
 from broker.adapters.postgres.connections import Connections, check_database_url
+from broker.adapters.postgres.hints import PostgresHints
 from broker.adapters.postgres.migrate import NEWEST_VERSION, MigrationChanged, migrate
+from broker.adapters.postgres.provider_health import PostgresProviderHealth
 from broker.adapters.postgres.store import PostgresInstallStore
 from broker.api.handlers import Admission
 from broker.api.installs import InstallsServicer
@@ -26,15 +27,11 @@ from broker.api.server import GrpcServer
 from broker.api.token_broker import TokenBrokerServicer
 from broker.config import Address, Settings, load_settings, variable_of
 from broker.domain.apps import Apps
-from broker.domain.errors import Overloaded, StoreUnavailable
-from broker.domain.installs import Holding
-from broker.service.accept_route_webhook import AcceptRouteWebhook
-from broker.service.batch_get_tokens import BatchGetTokens
-from broker.service.get_token import GetToken
-from broker.service.installs import Installs
-from broker.service.list_installs import ListInstalls
-from broker.service.refresher import Refresher, RefreshTiming
-from broker.service.token_cache import TokenCache
+from broker.domain.errors import StoreUnavailable
+from broker.domain.provider_health import ProviderLimits
+from broker.readiness import Readiness
+from broker.service.attempts import RefreshTiming
+from broker.service.use_cases import Bounds, Ports, UseCases
 from broker.web.app import web_app
 from broker.web.ingress import WebhookIngress
 from broker.web.server import HttpServer, listen, web_config
@@ -55,7 +52,6 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-READINESS_INTERVAL: Final = timedelta(seconds=1)
 SECOND_SIGNAL_EXIT: Final = 1
 GRPC_ADDRESS: Final = variable_of("grpc_address")
 HTTP_ADDRESS: Final = variable_of("http_address")
@@ -92,69 +88,59 @@ class Broker:
             max_size=settings.database_connections,
             patience=settings.database_seconds,
         )
-        cipher = TinkCipher(settings.keyset)
-        self._store = PostgresInstallStore(self._connections, cipher, self._clock)
-        self._endpoint = EnvoyClient(
-            settings.envoy_token_url,
+        self._store = PostgresInstallStore(self._connections, TinkCipher(settings.keyset), self._clock)
+        self._hints = PostgresHints(self._connections, settings.database_direct_url or settings.database_url)
+        apps = Apps(settings.envoy_apps())
+        self._use_cases = UseCases(self._ports(), apps, bounds(settings))
+        self._grpc = self._grpc_server(apps, tracing=tracing)
+        self._readiness = Readiness(
+            database_problem=self._database_problem,
+            open_circuits=self._use_cases.gate.held_apps,
+            on_ready=lambda: self._grpc.set_serving(serving=True),
             clock=self._clock,
-            form=RequestForm(settings.envoy_request_form),
-            authentication=ClientAuthentication(settings.envoy_client_authentication),
         )
-        self._admission = Admission(settings.calls_in_flight)
-        self._compose(Apps(settings.envoy_apps()), tracing=tracing)
+        self._web = web_app(WebhookIngress(self._use_cases.accept_route_webhook), self._readiness)
         self._http: HttpServer | None = None
-        self._readiness: asyncio.Task[None] | None = None
-        self._problem: str | None = "starting"
+        self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = self.http_port = 0
 
-    def _compose(self, apps: Apps, *, tracing: bool) -> None:
-        settings, clock, store = self._settings, self._clock, self._store
-        cache = TokenCache(max_entries=settings.cache_entries, max_staleness=settings.cache_staleness_seconds)
-
-        def remember(holding: Holding) -> None:
-            cache.put(holding, clock.now())
-
-        self._refresher = Refresher(
-            store=store,
-            endpoint=self._endpoint,
-            apps=apps,
-            clock=clock,
-            randomness=Dice(),
-            timing=RefreshTiming(
-                call=settings.call_seconds, claim=settings.claim_seconds, margin=settings.claim_margin_seconds
+    def _ports(self) -> Ports:
+        settings, randomness = self._settings, Dice()
+        limits = ProviderLimits(settings.envoy_calls_per_second, probe_life=settings.claim_seconds)
+        return Ports(
+            store=self._store,
+            health=PostgresProviderHealth(self._connections, limits, randomness),
+            endpoint=EnvoyClient(
+                settings.envoy_token_url,
+                clock=self._clock,
+                form=RequestForm(settings.envoy_request_form),
+                authentication=ClientAuthentication(settings.envoy_client_authentication),
             ),
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            max_in_flight=settings.refreshes_in_flight,
-            on_change=remember,
-        )
-        accept = AcceptRouteWebhook(
-            apps=apps,
             reader=EnvoyWebhookReader(),
-            store=store,
-            refresher=self._refresher,
-            clock=clock,
-            on_change=remember,
-            trust_vouched=settings.trust_vouched_webhooks,
+            hints=self._hints,
+            clock=self._clock,
+            randomness=randomness,
         )
-        get_token = GetToken(apps=apps, store=store, cache=cache, refresher=self._refresher, clock=clock)
-        installs = Installs(apps=apps, store=store, refresher=self._refresher, on_change=remember)
-        self._grpc = GrpcServer(
+
+    def _grpc_server(self, apps: Apps, *, tracing: bool) -> GrpcServer:
+        use_cases, clock = self._use_cases, self._clock
+        return GrpcServer(
             TokenBrokerServicer(
-                accept_route_webhook=accept,
-                get_token=get_token,
-                batch_get_tokens=BatchGetTokens(get_token),
+                accept_route_webhook=use_cases.accept_route_webhook,
+                get_token=use_cases.get_token,
+                batch_get_tokens=use_cases.batch_get_tokens,
+                report_rejected_token=use_cases.report_rejected_token,
                 apps=apps,
                 clock=clock,
             ),
-            InstallsServicer(installs=installs, list_installs=ListInstalls(store), clock=clock),
-            self._admission,
-            with_reflection=settings.reflection,
+            InstallsServicer(installs=use_cases.installs, list_installs=use_cases.list_installs, clock=clock),
+            Admission(self._settings.calls_in_flight),
+            with_reflection=self._settings.reflection,
             traced=tracing,
         )
-        self._web = web_app(WebhookIngress(accept), self._readiness_problem)
 
     async def start(self) -> None:
-        """Listen, and begin to look for the database.
+        """Listen, and begin to look for the database and for what is due.
 
         Raises:
             AddressTaken: nothing is left open.
@@ -172,47 +158,33 @@ class Broker:
         self.http_port = self._http.port
         self._http.start()
         await self._connections.open()
-        self._readiness = asyncio.create_task(self._watch_readiness())
+        self._hints.start(self._use_cases.hinted)
+        self._tasks = [asyncio.create_task(self._readiness.watch()), asyncio.create_task(self._sweep())]
 
     async def ready(self) -> None:
         """Wait until the broker serves."""
-        while await self._readiness_problem() is not None:
-            await self._clock.sleep(timedelta(milliseconds=20))
+        await self._readiness.until_ready()
 
     async def stop(self) -> None:
         """Drain: not ready, in-flight calls end, attempts under way are kept, all is closed."""
-        self._problem = "stopping"
-        if self._readiness is not None:
-            self._readiness.cancel()
+        self._readiness.stopping()
+        for task in self._tasks:
+            task.cancel()
         drain_seconds = self._settings.drain_seconds.total_seconds()
         try:
             async with asyncio.timeout(drain_seconds):
                 await asyncio.gather(
                     self._grpc.stop(drain_seconds), self._http.stop() if self._http else asyncio.sleep(0)
                 )
-                await self._refresher.drain()
+                await self._use_cases.refresher.drain()
         except TimeoutError:
             log.warning("broker.drain_ran_out", seconds=drain_seconds)
+        await self._hints.stop()
         await self._connections.close()
 
-    async def _readiness_problem(self) -> str | None:
-        return self._problem
-
-    async def _watch_readiness(self) -> None:
-        while True:
-            try:
-                problem = await self._database_problem()
-            except Overloaded:
-                # Busy is not away: the last verdict stands.
-                problem = self._problem
-            except Exception:
-                log.exception("broker.readiness_failed")
-                problem = "the database could not be asked; the log says why"
-            if problem != self._problem:
-                log.info("broker.ready" if problem is None else "broker.not_ready", problem=problem)
-                await self._grpc.set_serving(serving=problem is None)
-                self._problem = problem
-            await self._clock.sleep(READINESS_INTERVAL)
+    async def _sweep(self) -> None:
+        await self._readiness.until_ready()
+        await self._use_cases.scheduler.run()
 
     async def _database_problem(self) -> str | None:
         try:
@@ -226,13 +198,38 @@ class Broker:
         return None
 
 
+def bounds(settings: Settings) -> Bounds:
+    """What the use cases need of the settings."""
+    return Bounds(
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+        timing=RefreshTiming(
+            call=settings.call_seconds, claim=settings.claim_seconds, margin=settings.claim_margin_seconds
+        ),
+        refreshes_in_flight=settings.refreshes_in_flight,
+        refreshes_waiting=settings.refreshes_waiting,
+        calls_per_second=settings.envoy_calls_per_second,
+        cache_entries=settings.cache_entries,
+        cache_staleness=settings.cache_staleness_seconds,
+        rejection_cool_down=settings.rejection_cool_down_seconds,
+        sweep_interval=settings.sweep_seconds,
+        trust_vouched_webhooks=settings.trust_vouched_webhooks,
+    )
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`, judged also by those who will use them.
 
     Raises:
         SettingsError: with every problem there is.
     """
-    return load_settings(environ, {"keyset": TinkCipher, "database_url": check_database_url})
+    return load_settings(
+        environ,
+        {
+            "keyset": TinkCipher,
+            "database_url": check_database_url,
+            "database_direct_url": check_database_url,
+        },
+    )
 
 
 async def serve(settings: Settings) -> None:

@@ -11,10 +11,12 @@ from typing import Protocol
 
 from broker.domain.apps import EnvoyApp
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
+from broker.domain.errors import ProviderFault
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.provider_health import Lease, ProviderHealth
 from broker.domain.secret import Secret
-from broker.domain.states import InstallState
+from broker.domain.states import InstallEvent, InstallState
 from broker.domain.webhooks import RouteWebhook, Webhook
 
 
@@ -52,23 +54,32 @@ class Resolution:
     """How an attempt ended that brought no pair.
 
     Attributes:
-        kind: see ProviderFault.kind.
+        kind: see ProviderFault.kind, or Ending.SUPERSEDED, which is no failure and is not counted as one.
         retry_in: the wait before the next attempt for a due token.
         in_doubt: whether the next attempt must not present the stored refresh token.
-        mint_refused: whether Envoy refused the install itself, so that its state changes.
+        event: what it means for the install's state; None if nothing. An uninstall destroys the tokens.
     """
 
     kind: str
     retry_in: timedelta
     in_doubt: bool
-    mint_refused: bool = False
+    event: InstallEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueInstall:
+    """An install that wants an attempt, as the sweep saw it: others may have been there since."""
+
+    key: InstallKey
+    generation: int
+    overdue: timedelta
 
 
 class InstallStore(Protocol):
     """Installs, their sealed tokens and the claims on them.
 
     Every method may raise StoreUnavailable; those that open tokens SealBroken. Each touches one install
-    by its key, save `page`. Times are translated to the broker's clock.
+    by its key, save `page` and `due`. Times are translated to the broker's clock.
     """
 
     async def find(self, key: InstallKey) -> Install | None:
@@ -89,11 +100,20 @@ class InstallStore(Protocol):
         """Make the install known, PROVISIONAL and without a token, unless it is known already."""
         ...
 
-    async def claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding | ClaimHeld | BackingOff:
+    async def due(self, limit: int, *, except_for: Sequence[str] = ()) -> Sequence[DueInstall]:
+        """At most `limit` installs that want an attempt, the longest overdue first. Locks nothing.
+
+        Those of the apps `except_for` (plugin ids) are left out.
+        """
+        ...
+
+    async def claim(
+        self, key: InstallKey, terms: ClaimTerms, *, skip_locked: bool = False
+    ) -> Claim | Holding | ClaimHeld | BackingOff:
         """Take the right to one attempt, and write the intent, in one committed transaction.
 
         A Holding means that there is nothing to fetch: another was faster. If the commit's fate is unknown
-        this raises, and nothing may be sent.
+        this raises, and nothing may be sent. With `skip_locked` a row that another has locked counts as held.
 
         Raises:
             InstallNotFound: unknown, or a tombstone and no webhook asks.
@@ -105,7 +125,8 @@ class InstallStore(Protocol):
         """Store a pair, fenced by the attempt number, and return what stands there then.
 
         The pair is stored if no later attempt has stored, whoever holds the claim by now. A pair that loses
-        leaves the install in doubt. May be called again with the same arguments when its fate is unknown.
+        leaves the install in doubt, and so does one whose claim the database does not know (it forgot it in a
+        failover). May be called again with the same arguments when its fate is unknown.
 
         Raises:
             InstallNotFound: a tombstone was made meanwhile; the pair is dropped.
@@ -120,12 +141,48 @@ class InstallStore(Protocol):
         """Keep a webhook's own token if the install has never had a token set; return what stands there."""
         ...
 
+    async def reject(self, key: InstallKey, generation: int, cool_down: timedelta) -> tuple[Holding, bool]:
+        """Take `generation` out of use if it is the newest; return what stands there, and whether this did it.
+
+        Nothing is done within `cool_down` of the last time that it was.
+
+        Raises:
+            InstallNotFound: unknown.
+        """
+        ...
+
     async def bury(self, key: InstallKey) -> Install:
         """Destroy the tokens and leave a tombstone; whatever attempt is under way will not store.
 
         Raises:
             InstallNotFound: unknown.
         """
+        ...
+
+
+class ProviderHealthStore(Protocol):
+    """What the replicas know together of Envoy's health, an app at a time: see domain/provider_health.py.
+
+    Every method may raise StoreUnavailable.
+    """
+
+    async def lease(self, plugin_id: str, want: int, *, urgent: bool, insist: bool = False) -> Lease:
+        """Take up to `want` calls out of the budget, or the one probe of an open circuit.
+
+        `urgent`: somebody waits. `insist`: see provider_health.leased.
+        """
+        ...
+
+    async def report(self, plugin_id: str, install_id: str, fault: ProviderFault | None) -> ProviderHealth:
+        """Tell how a call ended, with a pair or with `fault`; return what the replicas know now."""
+        ...
+
+
+class Hints(Protocol):
+    """Tells other replicas that an install has changed. Every hint may be lost."""
+
+    def tell(self, key: InstallKey) -> None:
+        """Send a hint some time soon. Never waits, never fails."""
         ...
 
 

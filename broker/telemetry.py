@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 
 SERVICE_NAME: Final = "envoy-token-broker"
 
@@ -30,7 +30,26 @@ OTLP_ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_
 
 LogFormat = Literal["auto", "json", "console"]
 
+ENDING: Final = "tokenbroker.ending"
+
 tracer: Final = trace.get_tracer(SERVICE_NAME)
+meter: Final = metrics.get_meter(SERVICE_NAME)
+
+attempts: Final = meter.create_counter(
+    "tokenbroker.attempts", description="Attempts to fetch a pair, by purpose and ending."
+)
+claim_collisions: Final = meter.create_counter(
+    "tokenbroker.claim.collisions", description="Claims that the scheduler found held by another."
+)
+sweep_lag: Final = meter.create_histogram(
+    "tokenbroker.sweep.lag", unit="s", description="How long the most overdue install has been due."
+)
+
+
+def attempt_ended(purpose: str, ending: str) -> None:
+    """Count an attempt's end, and show it in the current span."""
+    attempts.add(1, {PURPOSE: purpose, ENDING: ending})
+    trace.get_current_span().set_attribute(ENDING, ending)
 
 
 def configure_logging(log_format: LogFormat, level: str) -> None:

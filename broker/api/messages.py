@@ -6,9 +6,9 @@ from typing import Final
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from broker.domain.installs import Failure, Holding, Install
-from broker.domain.states import InstallState
+from broker.domain.states import SERVING_STATES, InstallState
 from broker.service.get_token import NO_TIME
-from broker.service.token_cache import SERVING_STATES, Entry
+from broker.service.token_cache import Entry
 from tokenbroker.v1 import installs_pb2, token_broker_pb2
 
 _State = installs_pb2.InstallState
@@ -79,16 +79,20 @@ def install_message(install: Install, now: datetime) -> installs_pb2.Install:
         generation=install.generation,
         in_doubt=install.in_doubt,
         attempt=install.attempt,
+        rejected=install.rejected,
         create_time=timestamp(install.created_at),
         update_time=timestamp(install.updated_at),
     )
+    if install.last_attempt is not None:
+        message.last_attempt.ending = install.last_attempt.ending
+        message.last_attempt.end_time.CopyFrom(timestamp(install.last_attempt.ended_at))
     if install.failure is not None:
         message.last_failure.CopyFrom(_failure_message(install.failure))
     if install.validity is not None:
         message.expires_in.CopyFrom(duration(install.validity.expires_at - now))
         message.expire_time.CopyFrom(timestamp(install.validity.expires_at))
         if install.state in SERVING_STATES:
-            due_at = now if install.in_doubt else install.validity.refresh_due_at
+            due_at = now if install.in_doubt or install.rejected else install.validity.refresh_due_at
             message.refresh_due_time.CopyFrom(timestamp(due_at))
         if install.validity.refresh_token_expires_at is not None:
             message.refresh_token_expire_time.CopyFrom(timestamp(install.validity.refresh_token_expires_at))

@@ -16,6 +16,7 @@ from broker.ports import Clock
 from broker.service.accept_route_webhook import Accepted, AcceptRouteWebhook, WebhookKind
 from broker.service.batch_get_tokens import BatchGetTokens, Wanted
 from broker.service.get_token import NO_TIME, GetToken
+from broker.service.report_rejected_token import ReportRejectedToken
 from broker.service.token_cache import Entry
 from tokenbroker.v1 import token_broker_pb2 as pb
 
@@ -35,12 +36,14 @@ class TokenBrokerServicer:
         accept_route_webhook: AcceptRouteWebhook,
         get_token: GetToken,
         batch_get_tokens: BatchGetTokens,
+        report_rejected_token: ReportRejectedToken,
         apps: Apps,
         clock: Clock,
     ) -> None:
         self._accept_route_webhook = accept_route_webhook
         self._get_token = get_token
         self._batch_get_tokens = batch_get_tokens
+        self._report_rejected_token = report_rejected_token
         self._apps = apps
         self._clock = clock
 
@@ -70,10 +73,11 @@ class TokenBrokerServicer:
         return pb.BatchGetTokensResponse(results=[self._result_message(result) for result in results])
 
     async def ReportRejectedToken(
-        self, _request: pb.ReportRejectedTokenRequest
+        self, request: pb.ReportRejectedTokenRequest
     ) -> pb.ReportRejectedTokenResponse:
         """See the proto."""
-        raise NotImplementedYet
+        report = await self._report_rejected_token(request.plugin_id, request.install_id, request.generation)
+        return pb.ReportRejectedTokenResponse(invalidated=report.invalidated, generation=report.generation)
 
     def WatchTokens(
         self, _requests: AsyncIterator[pb.WatchTokensRequest]

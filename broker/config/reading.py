@@ -189,6 +189,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
                 f"{PREFIX}CLAIM_SECONDS must be at least call + margin: "
                 f"{claim:g} < {call:g} + {margin:g}; or a second replica could call while the first still does"
             )
+    in_flight, pool = values.get("refreshes_in_flight"), values.get("database_connections")
+    if in_flight is not None and pool is not None and pool < in_flight:
+        found.append(
+            f"{PREFIX}DATABASE_CONNECTIONS must be at least {PREFIX}REFRESHES_IN_FLIGHT: {pool} < {in_flight}; "
+            f"or {in_flight - pool} pairs that Envoy has just issued would wait for a connection to be stored"
+        )
     grpc_address = values.get("grpc_address")
     if grpc_address is not None and not grpc_address.is_loopback:
         found.append(

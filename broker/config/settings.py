@@ -1,5 +1,6 @@
 """The settings of `token-broker serve`: names, kinds, defaults, and what each is for."""
 
+import math
 from datetime import timedelta
 from typing import Annotated, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -75,9 +76,22 @@ def _seconds(value: object) -> timedelta:
         raise ValueError("must be a number of seconds") from None
 
 
+def _calls_per_second(value: object) -> float:
+    try:
+        calls = float(str(value))
+    except ValueError:
+        calls = math.nan
+    if math.isnan(calls):
+        raise ValueError("must be a number of calls a second")
+    if not 0 < calls < math.inf:
+        raise ValueError(f"must be more than 0: at {calls:g} calls a second no token would ever be refreshed")
+    return calls
+
+
 SecretText = Annotated[Secret, BeforeValidator(_secret)]
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+CallsPerSecond = Annotated[float, BeforeValidator(_calls_per_second)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PluginId = Annotated[str, AfterValidator(_plugin_id)]
 
@@ -99,6 +113,13 @@ class Settings(BaseModel):
 
     database_url: SecretText = Field(
         description="Postgres, as a libpq URL: postgresql://user:password@host/database.", repr=False
+    )
+    database_direct_url: SecretText | None = Field(
+        None,
+        description="The same database without a pooler in between, where database_url leads to one that pools by "
+        "transaction (PgBouncer). Only hints between replicas listen there; without it they may be lost, and "
+        "replicas then learn of changes within the cache's staleness.",
+        repr=False,
     )
     keyset: SecretText = Field(
         description="The keys that seal stored tokens: a Tink JSON keyset, from `token-broker keys generate`.",
@@ -139,6 +160,11 @@ class Settings(BaseModel):
         Address("127.0.0.1", 8080),
         description="Where webhooks, /healthz and /readyz are served. Webhooks are authenticated by signature.",
     )
+    envoy_calls_per_second: CallsPerSecond = Field(
+        20,
+        description="The budget of calls to the token endpoint, for each app and shared by all replicas. Callers "
+        "who wait go before the scheduler.",
+    )
     call_seconds: Seconds = Field(
         timedelta(seconds=30), description="How long Envoy may take to answer one request."
     )
@@ -149,7 +175,20 @@ class Settings(BaseModel):
         timedelta(seconds=5), description="How long before its claim's end a call must be over."
     )
     refreshes_in_flight: PositiveInt = Field(
-        256, description="How many installs one process fetches pairs for at once."
+        32,
+        description="How many installs one process fetches pairs for at once. Not more than database_connections: "
+        "each pair must be stored the moment it comes.",
+    )
+    refreshes_waiting: PositiveInt = Field(
+        4096,
+        description="How many installs may have callers in one process that wait for a pair; more are shed.",
+    )
+    sweep_seconds: Seconds = Field(
+        timedelta(seconds=1), description="How often the scheduler looks for what is due when nothing is."
+    )
+    rejection_cool_down_seconds: Seconds = Field(
+        timedelta(seconds=30),
+        description="How long after a token was reported as rejected no other of the same install is taken out of use.",
     )
     calls_in_flight: PositiveInt = Field(
         20000, description="How many gRPC calls one process works on at once; more are shed."
@@ -160,7 +199,7 @@ class Settings(BaseModel):
         description="How long a remembered token is believed without a look at the database. Bounds how long "
         "another replica's deletion goes unnoticed, while the database can be asked.",
     )
-    database_connections: PositiveInt = Field(16, description="How many connections one process opens.")
+    database_connections: PositiveInt = Field(32, description="How many connections one process opens.")
     database_seconds: Seconds = Field(
         timedelta(seconds=5),
         description="How long the database may take for one piece of work, the wait for a connection included.",

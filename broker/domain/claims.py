@@ -3,14 +3,17 @@
 The store calls `decide` with the install's row locked, so that the decision and the claim are one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import Enum, StrEnum
+from uuid import UUID
 
+from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Failure, Holding, Install
+from broker.domain.installs import Failure, Holding, Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
-from broker.domain.states import InstallState
+from broker.domain.states import InstallEvent, InstallState, after
+from broker.domain.webhooks import RESEND_WINDOW
 
 
 class Purpose(Enum):
@@ -18,11 +21,32 @@ class Purpose(Enum):
 
     DUE: the one we hold is due or expired. FORCED: an operator wants a new one.
     EXCHANGE: a verified webhook says that the app has been installed.
+    UNINSTALL: a verified webhook says that it has been uninstalled. It may be late, or a replay: Envoy is asked.
     """
 
     DUE = "due"
     FORCED = "forced"
     EXCHANGE = "exchange"
+    UNINSTALL = "uninstall"
+
+
+# These want a new pair whatever is stored, and look at no generation.
+WEBHOOK_PURPOSES = frozenset({Purpose.EXCHANGE, Purpose.UNINSTALL})
+
+
+class Ending(StrEnum):
+    """How an attempt ended that brought a pair or found one. The values are stored and counted.
+
+    REFRESHED: the refresh token bought it. MINTED: there was none to present, or a webhook wanted a new pair.
+    MINTED_AFTER_REFUSAL: Envoy refused the refresh token first. MINTED_IN_DOUBT: an earlier attempt's outcome
+    was unknown. SUPERSEDED: another attempt's pair stood there already. Every other ending is the fault's kind.
+    """
+
+    REFRESHED = "refreshed"
+    MINTED = "minted"
+    MINTED_AFTER_REFUSAL = "minted_after_refusal"
+    MINTED_IN_DOUBT = "minted_in_doubt"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +57,8 @@ class ClaimTerms:
         owner: names the process, for people who look at the table.
         life: how long the claim stands on the database's clock.
         seen_generation: the generation that the asker knows; if it has moved, there is nothing to do.
-            None for an EXCHANGE, which does not look at it.
-        webhook_digest: for an EXCHANGE, what tells one webhook from another.
+            None for a webhook, which does not look at it.
+        webhook_digest: what tells one webhook from another.
     """
 
     owner: str
@@ -49,25 +73,40 @@ class Claim:
     """The right to make one attempt, with the intent written and committed.
 
     Attributes:
+        install: as it stood when the claim was taken.
         attempt: its number: the fence when its pair is stored.
-        generation: the generation it set out from.
+        claim_id: random. A database that forgot commits (a failover) may give one number twice, an id never.
+        generation: the newest that the database or the asker knew: the pair's will be higher.
         expires_at: when it ends on the broker's clock, counted from before it was asked for.
         refresh_token: what may be presented; None if there is none, it has expired, or it must not be
             presented since an earlier attempt's outcome is unknown. Then the attempt mints.
-        was_in_doubt: an earlier attempt's outcome was unknown already.
         company_id: whose pair it must be; "" while any company's will do (see `confirmed_company`).
     """
 
-    key: InstallKey
+    install: Install
     attempt: int
+    claim_id: UUID
     generation: int
     expires_at: datetime
     refresh_token: Secret | None
-    was_in_doubt: bool
     purpose: Purpose
     company_id: str
-    failures: int
     webhook_digest: bytes | None
+
+    @property
+    def key(self) -> InstallKey:
+        """The install's key."""
+        return self.install.key
+
+    @property
+    def was_in_doubt(self) -> bool:
+        """Whether an earlier attempt's outcome was unknown already."""
+        return self.install.in_doubt
+
+    @property
+    def failures(self) -> int:
+        """How many attempts had failed in a row."""
+        return self.install.failure.count if self.install.failure is not None else 0
 
 
 class Verdict(Enum):
@@ -114,12 +153,12 @@ def decide(
     now: datetime,
 ) -> Verdict:
     """What `terms` may do to `install`, whose row has the last two of the arguments before `now`."""
-    if terms.purpose is Purpose.EXCHANGE:
-        if install.state is InstallState.ACTIVE and webhook_digest == terms.webhook_digest:
+    if terms.purpose in WEBHOOK_PURPOSES:
+        if _is_told_already(install, terms, webhook_digest, now):
             return Verdict.ADOPT
-    elif install.state is InstallState.UNINSTALLED:
+    elif terms.purpose is Purpose.DUE and install.state is InstallState.UNINSTALLED:
         return Verdict.GONE
-    elif install.state is InstallState.REAUTHORIZATION_REQUIRED and terms.purpose is Purpose.DUE:
+    elif terms.purpose is Purpose.DUE and install.state is InstallState.REAUTHORIZATION_REQUIRED:
         return Verdict.REAUTHORIZE
     elif terms.seen_generation is None or install.generation > terms.seen_generation:
         return Verdict.ADOPT
@@ -130,13 +169,26 @@ def decide(
     return Verdict.TAKE
 
 
+def _is_told_already(
+    install: Install, terms: ClaimTerms, webhook_digest: bytes | None, now: datetime
+) -> bool:
+    """Whether what the webhook says has been asked of Envoy already, so that it can tell nothing newer."""
+    is_same = webhook_digest == terms.webhook_digest
+    if terms.purpose is Purpose.EXCHANGE:
+        return is_same and install.state is InstallState.ACTIVE
+    if install.state is InstallState.UNINSTALLED:
+        return True
+    # The app may be uninstalled twice by events of the same bytes, but not within the time of their resending.
+    return is_same and install.validity is not None and now < install.validity.issued_at + RESEND_WINDOW
+
+
 def presentable(install: Install, terms: ClaimTerms, now: datetime) -> bool:
     """Whether the stored refresh token may be presented: nothing is known that may have spent it.
 
-    An EXCHANGE is for a new pair. In doubt, nobody knows. And a generation behind the one that the asker has
+    A webhook is for a new pair. In doubt, nobody knows. And a generation behind the one that the asker has
     seen means that the database has forgotten commits (a failover): its refresh token has bought that one.
     """
-    if terms.purpose is Purpose.EXCHANGE or install.in_doubt or install.validity is None:
+    if terms.purpose in WEBHOOK_PURPOSES or install.in_doubt or install.validity is None:
         return False
     if terms.seen_generation is not None and install.generation < terms.seen_generation:
         return False
@@ -150,3 +202,43 @@ def confirmed_company(install: Install) -> str:
     Before, and after a refusal or an uninstall, only a webhook has named one, which is a hint and not the truth.
     """
     return install.company_id if install.state is InstallState.ACTIVE else ""
+
+
+def ending_of(claim: Claim, issued: IssuedTokens) -> Ending:
+    """How the attempt ended that brought `issued`."""
+    if not issued.minted:
+        return Ending.REFRESHED
+    if claim.was_in_doubt:
+        return Ending.MINTED_IN_DOUBT
+    return Ending.MINTED if claim.refresh_token is None else Ending.MINTED_AFTER_REFUSAL
+
+
+def next_generation(stored_generation: int, claim: Claim) -> int:
+    """The generation of the pair that `claim` brought: higher than any that the database or the asker has seen."""
+    return max(stored_generation, claim.generation) + 1
+
+
+def unkept(claim: Claim, issued: IssuedTokens) -> Holding:
+    """What the pair that `claim` brought makes of the install, as long as the store can't be told of it."""
+    generation = next_generation(claim.install.generation, claim)
+    end = issued.refresh_token_expires_in
+    due = due_after(issued.expires_in, claim.key, generation, end)
+    validity = Validity(
+        issued_at=issued.requested_at,
+        expires_at=issued.requested_at + issued.expires_in,
+        refresh_due_at=issued.requested_at + due,
+        refresh_token_expires_at=issued.requested_at + end if end is not None else None,
+    )
+    install = replace(
+        claim.install,
+        company_id=issued.company_id or claim.install.company_id,
+        state=after(claim.install.state, InstallEvent.PAIR_STORED),
+        generation=generation,
+        validity=validity,
+        in_doubt=False,
+        attempt=claim.attempt,
+        claim_ends_at=None,
+        rejected=False,
+        failure=None,
+    )
+    return Holding(install, issued.access_token, issued.token_type)

@@ -133,8 +133,31 @@ class GrantRefused(ProviderFault):
 
 
 class ClientRefused(ProviderFault):
-    """Envoy refused the app's client id or secret: nothing was spent."""
+    """Envoy refused the app's client id or secret: nothing was spent.
+
+    Attributes:
+        named: Envoy said so in RFC 6749's words, and not by a bare 401.
+    """
+
+    def __init__(self, kind: str, *, named: bool = False) -> None:
+        super().__init__(kind)
+        self.named = named
 
 
 class OutcomeUnknown(ProviderFault):
-    """Envoy may have acted: a time-out, a 5xx, or an answer nobody can read."""
+    """Envoy may have acted: a time-out, a 5xx, or an answer nobody can read.
+
+    Attributes:
+        retry_after: what Retry-After asked for, if it was there and could be read.
+    """
+
+    def __init__(self, kind: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(kind)
+        self.retry_after = retry_after
+
+
+class CompanyMismatch(ProviderFault):
+    """Envoy issued a pair for another company than the install's: it must not be handed out."""
+
+    def __init__(self) -> None:
+        super().__init__("company_mismatch")

@@ -51,6 +51,19 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedAttempt:
+    """The last attempt that has ended.
+
+    Attributes:
+        ending: a value of `claims.Ending`, or the kind of a fault (see ProviderFault.kind).
+        ended_at: when that was stored.
+    """
+
+    ending: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Install:
     """What the broker knows of an install, without any token.
 
@@ -60,6 +73,9 @@ class Install:
         validity: the times of the newest token set; None without one.
         in_doubt: an attempt runs, or ended with nobody knowing its outcome.
         attempt: the number of the newest attempt.
+        claim_ends_at: when the claim of the attempt under way ends; None if nobody has one.
+        rejected: a caller reported that Envoy answered 401 to the newest token: it is handed out no more.
+        last_attempt: how the last attempt ended; None before the first.
     """
 
     key: InstallKey
@@ -69,7 +85,10 @@ class Install:
     validity: Validity | None
     in_doubt: bool
     attempt: int
+    claim_ends_at: datetime | None
+    rejected: bool
     failure: Failure | None
+    last_attempt: EndedAttempt | None
     created_at: datetime
     updated_at: datetime
 

@@ -9,6 +9,8 @@ from broker.domain.identifiers import InstallKey
 from broker.domain.secret import Secret
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+# Envoy sends a webhook again for ten minutes ("create-webhooks"): what it says may be as old as that already.
+RESEND_WINDOW: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,10 @@ class RouteWebhook:
 
 @dataclass(frozen=True, slots=True)
 class UninstalledWebhook:
-    """The event plugin_uninstalled."""
+    """The event plugin_uninstalled. `digest` is as RouteWebhook's."""
 
     key: InstallKey
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)

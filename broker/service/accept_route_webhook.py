@@ -1,13 +1,12 @@
 """AcceptRouteWebhook: what Envoy tells us by a webhook.
 
-A route webhook is a hint that starts an exchange, never the truth: what Envoy's token endpoint answers is.
+A webhook is a hint that starts an exchange, never the truth: what Envoy's token endpoint answers is. That holds for the
+news of an uninstall, too: it may be late, or a replay, and the company may have installed the app again since.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import Enum
-from typing import Final
 
 import structlog
 
@@ -19,15 +18,12 @@ from broker.domain.errors import (
     ProviderUnavailable,
 )
 from broker.domain.installs import Holding, Install
-from broker.domain.webhooks import RouteWebhook, UninstalledWebhook
+from broker.domain.webhooks import RESEND_WINDOW, RouteWebhook, UninstalledWebhook
 from broker.ports import Clock, InstallStore, WebhookReader
+from broker.service.changes import Changes
 from broker.service.refresher import Refresher
 
 log = structlog.get_logger(__name__)
-
-
-# Envoy sends a webhook again for ten minutes ("create-webhooks"), so its token may be as old as that already.
-RESEND_WINDOW: Final = timedelta(minutes=10)
 
 
 class WebhookKind(Enum):
@@ -63,7 +59,7 @@ class AcceptRouteWebhook:
         store: InstallStore,
         refresher: Refresher,
         clock: Clock,
-        on_change: Callable[[Holding], None],
+        changes: Changes,
         trust_vouched: bool,
     ) -> None:
         self._apps = apps
@@ -71,7 +67,7 @@ class AcceptRouteWebhook:
         self._store = store
         self._refresher = refresher
         self._clock = clock
-        self._on_change = on_change
+        self._changes = changes
         self._trust_vouched = trust_vouched
 
     async def signed(self, plugin_id: str, body: bytes, signature: str) -> Accepted:
@@ -86,7 +82,7 @@ class AcceptRouteWebhook:
             case RouteWebhook():
                 return await self._exchange(webhook)
             case UninstalledWebhook():
-                return await self._bury(webhook)
+                return await self._uninstall(webhook)
             case _:
                 return Accepted(WebhookKind.OTHER, None)
 
@@ -107,20 +103,19 @@ class AcceptRouteWebhook:
             holding = await self._refresher.exchange(webhook)
         except (ProviderUnavailable, ClientCredentialsRefused) as error:
             holding = await self._store.keep_provisional(webhook, issued_at)
-            self._on_change(holding)
+            self._changes.publish(holding)
             if isinstance(error, ClientCredentialsRefused) or not _is_this_webhooks(holding, webhook):
                 raise
             log.warning("webhook.kept_provisionally", **webhook.key._asdict())
         return Accepted(WebhookKind.ROUTE, holding.install, webhook.payload)
 
-    async def _bury(self, webhook: UninstalledWebhook) -> Accepted:
+    async def _uninstall(self, webhook: UninstalledWebhook) -> Accepted:
         try:
-            install = await self._store.bury(webhook.key)
+            holding = await self._refresher.exchange(webhook)
         except InstallNotFound:
             return Accepted(WebhookKind.UNINSTALLED, None)
-        self._on_change(Holding(install, None, ""))
-        log.info("install.uninstalled", **webhook.key._asdict())
-        return Accepted(WebhookKind.UNINSTALLED, install)
+        log.info("webhook.uninstalled", **webhook.key._asdict(), state=holding.install.state)
+        return Accepted(WebhookKind.UNINSTALLED, holding.install)
 
 
 def _is_this_webhooks(holding: Holding, webhook: RouteWebhook) -> bool:

@@ -10,6 +10,8 @@ from broker.service.get_token import GetToken
 from broker.service.token_cache import Entry
 
 MAX_REQUESTS: Final = 1000
+# One batch must not take every place from single calls.
+AT_ONCE: Final = 64
 
 
 class Wanted(NamedTuple):
@@ -36,10 +38,12 @@ class BatchGetTokens:
             raise InvalidField("requests", "must not be empty")
         if len(requests) > MAX_REQUESTS:
             raise InvalidField("requests", f"must be at most {MAX_REQUESTS}")
-        return await asyncio.gather(*(self._one(wanted) for wanted in requests))
+        room = asyncio.Semaphore(AT_ONCE)
+        return await asyncio.gather(*(self._one(wanted, room) for wanted in requests))
 
-    async def _one(self, wanted: Wanted) -> Entry | BrokerError:
-        try:
-            return await self._get_token(*wanted)
-        except BrokerError as error:
-            return error
+    async def _one(self, wanted: Wanted, room: asyncio.Semaphore) -> Entry | BrokerError:
+        async with room:
+            try:
+                return await self._get_token(*wanted)
+            except BrokerError as error:
+                return error

@@ -4,7 +4,7 @@ A FRESH token comes from this process's memory. A STALE one too, and a refresh b
 caller of an EXPIRED one waits (see refresher.py).
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from broker.domain.apps import Apps
@@ -21,23 +21,37 @@ from broker.domain.installs import Install
 from broker.domain.lifetimes import LONGEST_LIFETIME
 from broker.domain.states import InstallState
 from broker.ports import Clock, InstallStore
+from broker.service.changes import Changes
 from broker.service.flights import Flights
 from broker.service.refresher import Refresher
 from broker.service.token_cache import Entry, TokenCache
 
 NO_TIME: Final = timedelta(0)
 RETRY_SHORT_LIVED: Final = timedelta(seconds=1)
+# How soon a look or a refresh that nobody waits for is tried again, if it brought nothing.
+LOOK_AGAIN: Final = timedelta(seconds=1)
+REFRESH_AGAIN: Final = timedelta(seconds=1)
+# A storm of hints must not take every database connection; what is not looked up now is when it is due.
+MAX_LOOKS_BEHIND: Final = 64
 
 
 class GetToken:
     """The use case. Call it with the ids as the caller gave them."""
 
     def __init__(
-        self, *, apps: Apps, store: InstallStore, cache: TokenCache, refresher: Refresher, clock: Clock
+        self,
+        *,
+        apps: Apps,
+        store: InstallStore,
+        cache: TokenCache,
+        changes: Changes,
+        refresher: Refresher,
+        clock: Clock,
     ) -> None:
         self._apps = apps
         self._store = store
         self._cache = cache
+        self._changes = changes
         self._refresher = refresher
         self._clock = clock
         self._look_ups: Flights[InstallKey, Entry] = Flights()
@@ -60,6 +74,11 @@ class GetToken:
             return entry
         return await self._with_a_look(plugin_id, install_id, min_ttl)
 
+    def look_behind(self, key: InstallKey) -> None:
+        """Look whether what is remembered of `key` still stands; nobody waits for it."""
+        if key in self._cache and len(self._look_ups) < MAX_LOOKS_BEHIND:
+            self._look_ups.start(key, lambda: self._look_up(key))
+
     async def _with_a_look(self, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
         if min_ttl < NO_TIME:
             raise InvalidField("min_ttl", "must not be negative")
@@ -71,15 +90,18 @@ class GetToken:
         if self._serves(entry, min_ttl):
             return entry
         holding = await self._refresher.refresh(key, entry.holding.install.generation)
-        entry = self._cache.put(holding, self._clock.now())
+        entry = self._cache.get(key) or self._cache.put(holding, self._clock.now())
         if self._serves(entry, min_ttl):
             return entry
         raise ProviderUnavailable("Envoy's newest token is too short-lived to hand out", RETRY_SHORT_LIVED)
 
     async def _known(self, key: InstallKey) -> Entry:
         """What the cache or the store knows. Without the store, what the cache knew last."""
-        entry = self._cache.get(key)
-        if entry is not None and self._clock.now() < entry.check_at:
+        entry, now = self._cache.get(key), self._clock.now()
+        if entry is not None and now < entry.check_at:
+            if now >= entry.look_at:
+                entry.look_at = now + LOOK_AGAIN
+                self.look_behind(key)
             return entry
         try:
             return await self._look_ups.join(key, lambda: self._look_up(key))
@@ -90,10 +112,18 @@ class GetToken:
 
     async def _look_up(self, key: InstallKey) -> Entry:
         asked_at = self._clock.now()
-        holding = await self._store.find_holding(key)
+        try:
+            holding = await self._store.find_holding(key)
+        except RetryableError:
+            # Nobody else shall wait as long for the same answer; a valid token is served meanwhile.
+            entry = self._cache.get(key)
+            if entry is not None:
+                entry.look_at = entry.check_at = self._clock.now() + LOOK_AGAIN
+            raise
         if holding is None:
             raise InstallNotFound
-        return self._cache.put(holding, asked_at)
+        self._changes.learn(holding, asked_at)
+        return self._cache.get(key) or self._cache.put(holding, asked_at)
 
     def _serves(self, entry: Entry, min_ttl: timedelta) -> bool:
         """Whether the entry's token can be handed out; begins a refresh behind a STALE one."""
@@ -106,12 +136,15 @@ class GetToken:
         now = self._clock.now()
         if now + min_ttl >= entry.usable_until:
             return False
-        if freshness(install.validity, in_doubt=install.in_doubt, now=now) is Freshness.STALE:
-            self._refresh_behind(install)
+        if freshness(install, now) is Freshness.STALE:
+            self._refresh_behind(entry, now)
         return True
 
-    def _refresh_behind(self, install: Install) -> None:
-        if install.failure is None or self._clock.now() >= install.failure.retry_at:
+    def _refresh_behind(self, entry: Entry, now: datetime) -> None:
+        install = entry.holding.install
+        not_before = install.failure.retry_at if install.failure is not None else now
+        if now >= max(not_before, entry.refresh_at):
+            entry.refresh_at = now + REFRESH_AGAIN
             self._refresher.refresh_behind(install.key, install.generation)
 
 

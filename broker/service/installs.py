@@ -1,14 +1,12 @@
 """GetInstall, RefreshInstall and DeleteInstall: one install, for operators."""
 
-from collections.abc import Callable
-
 from broker.domain.apps import Apps
 from broker.domain.claims import Purpose
 from broker.domain.errors import InstallNotFound
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.installs import Holding, Install
-from broker.domain.states import InstallState
 from broker.ports import InstallStore
+from broker.service.changes import Changes
 from broker.service.refresher import Refresher
 
 
@@ -21,12 +19,12 @@ class Installs:
         apps: Apps,
         store: InstallStore,
         refresher: Refresher,
-        on_change: Callable[[Holding], None],
+        changes: Changes,
     ) -> None:
         self._apps = apps
         self._store = store
         self._refresher = refresher
-        self._on_change = on_change
+        self._changes = changes
 
     async def get(self, plugin_id: str, install_id: str) -> Install:
         """The install, tombstones included."""
@@ -36,20 +34,18 @@ class Installs:
         return install
 
     async def refresh(self, plugin_id: str, install_id: str) -> Install:
-        """The install after a refresh that was asked for, due or not.
+        """The install after a refresh that was asked for, due or not. A tombstone, too: Envoy is asked.
 
         Raises also what Refresher.refresh raises.
         """
         install = await self.get(plugin_id, install_id)
-        if install.state is InstallState.UNINSTALLED:
-            raise InstallNotFound
         holding = await self._refresher.refresh(install.key, install.generation, Purpose.FORCED)
         return holding.install
 
     async def delete(self, plugin_id: str, install_id: str) -> Install:
         """The tombstone."""
         install = await self._store.bury(self._key(plugin_id, install_id))
-        self._on_change(Holding(install, None, ""))
+        self._changes.publish(Holding(install, None, ""))
         return install
 
     def _key(self, plugin_id: str, install_id: str) -> InstallKey:

@@ -12,11 +12,12 @@ the grant `plugin_install` (a *mint*) always brings a fresh pair for an app that
  1. JOIN.  Callers of one process that want the same install share one task. The task belongs to none of
     them: a caller that is cancelled or runs out of time leaves it running.
 
- 2. CLAIM.  A short transaction locks the install's row. If the generation has moved, another replica has
-    been faster: adopt its token, and stop. If another's claim stands, let go and look again soon, holding no
-    connection. Else write a claim, with the next *attempt number*, an end on the database's clock, and the
-    *intent*: `in_doubt` = "an attempt is under way, and nobody knows its outcome". COMMIT. Nothing is sent
-    unless that committed.
+ 2. CLAIM.  The task waits for its turn: for a slot of this process, and a call out of the budget that all
+    replicas share (provider_gate.py). Then a short transaction locks the install's row. If the generation
+    has moved, another replica has been faster: adopt its token, and stop. If another's claim stands, let
+    everything go and look again soon, or when told. Else write a claim, with the next *attempt number*, a
+    random id, an end on the database's clock, and the *intent*: `in_doubt` = "an attempt is under way, and
+    nobody knows its outcome". COMMIT. Nothing is sent unless that committed.
        If the install was in doubt already, an earlier attempt was killed or cut off: its refresh token
     may be spent. The claim then comes without it, and the attempt mints.
 
@@ -27,50 +28,55 @@ the grant `plugin_install` (a *mint*) always brings a fresh pair for an app that
  4. KEEP.  A short transaction stores the pair if no *later attempt* has stored: the attempt number is the
     fence. Not the claim: a holder that was stopped past its claim may bring the only live pair. Not the
     generation: then a late refresh would beat a newer mint. `in_doubt` is cleared only if no later attempt
-    has begun; a pair that loses the fence sets it again, so that the next attempt mints.
+    has begun; a pair that loses the fence sets it again, so that the next attempt mints. So does a pair
+    whose claim the database no longer knows, or knows by the same number and another id: it has forgotten
+    commits. A store that fails is tried again behind the scenes (pair_keeper.py); the pair is served from
+    this process's memory meanwhile.
 
- 5. TELL.  This process's cache learns of the pair at once, other replicas when they next look.
+ 5. TELL.  This process's cache learns of the pair at once, other replicas by a hint, or when they next look
+    (changes.py).
 
-How an attempt without a pair is resolved:
+How an attempt without a pair is resolved (resolutions.py):
 
     not sent                nothing was spent: the intent is taken back
-    429                     nothing was spent: the intent is taken back; wait as long as Envoy asks
-    client refused          nothing was spent: the intent is taken back; the operator must act
+    429                     nothing was spent: the intent is taken back; every replica waits as Envoy asks
+    client refused          nothing was spent: the intent is taken back; the app's circuit opens
     refresh token refused   one mint within the same attempt
     mint refused            REAUTHORIZATION_REQUIRED: the company must act; the next webhook revives it
+    another's company       the pair is dropped, and as above; nobody gets a token until somebody has looked
     anything else           unknown: the intent stays, and the next attempt mints
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections import Counter
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from broker import telemetry
-from broker.domain.apps import Apps, EnvoyApp
-from broker.domain.backoff import full_jitter
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpose
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
-    GrantRefused,
-    NotSent,
-    OutcomeUnknown,
+    InstallNotFound,
     Overloaded,
-    ProviderFault,
     ProviderUnavailable,
+    ReauthorizationRequired,
     RetryableError,
     SealBroken,
 )
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Holding, IssuedTokens
-from broker.domain.webhooks import RouteWebhook
-from broker.ports import Clock, InstallStore, Randomness, Resolution, TokenEndpoint
+from broker.domain.installs import Holding
+from broker.domain.provider_health import CLIENT_REFUSED
+from broker.domain.webhooks import RouteWebhook, UninstalledWebhook
+from broker.ports import Clock, InstallStore, Randomness
+from broker.service.attempts import Attempts, RefreshTiming
+from broker.service.changes import Changes
 from broker.service.flights import Flights
-from broker.service.resolutions import CLIENT_REFUSED, resolve_fault, unavailable
+from broker.service.provider_gate import ProviderGate
+from broker.service.resolutions import unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -78,53 +84,40 @@ POLL_INTERVAL: Final = timedelta(milliseconds=200)
 OVERLOAD_RETRY: Final = timedelta(milliseconds=500)
 # A waiter outlives this many claims of others before it gives up.
 PATIENCE_IN_CLAIMS: Final = 2
-# With full jitter half a minute of pauses at most, and as many times what the database may take.
-KEEP_TRIES: Final = 6
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshTiming:
-    """Attributes: call: one request's limit. claim: a claim's life. margin: what calls end ahead of it."""
-
-    call: timedelta
-    claim: timedelta
-    margin: timedelta
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """A claim at work. `must_mint_next`: the stored refresh token is not to be presented again."""
-
-    claim: Claim
-    must_mint_next: bool
+_Flight = tuple[InstallKey, ClaimTerms]
 
 
 class Refresher:
-    """Fetches pairs by the protocol above. `on_change` is told of every holding it brings or finds."""
+    """Fetches pairs by the protocol above."""
 
     def __init__(
         self,
         *,
         store: InstallStore,
-        endpoint: TokenEndpoint,
-        apps: Apps,
+        attempts: Attempts,
+        gate: ProviderGate,
+        changes: Changes,
         clock: Clock,
         randomness: Randomness,
         timing: RefreshTiming,
         owner: str,
-        max_in_flight: int,
-        on_change: Callable[[Holding], None],
+        max_waiting: int,
     ) -> None:
+        """`max_waiting` bounds the installs whose callers wait here for a pair."""
         self._store = store
-        self._endpoint = endpoint
-        self._apps = apps
+        self._attempts = attempts
+        self._gate = gate
+        self._changes = changes
         self._clock = clock
         self._randomness = randomness
         self._timing = timing
         self._owner = owner
-        self._max_in_flight = max_in_flight
-        self._on_change = on_change
-        self._flights: Flights[tuple[InstallKey, ClaimTerms], Holding] = Flights()
+        self._max_waiting = max_waiting
+        # None: it met another's claim, and was told not to wait for that.
+        self._flights: Flights[_Flight, Holding | None] = Flights()
+        self._awaited: Counter[_Flight] = Counter()
 
     async def refresh(self, key: InstallKey, seen_generation: int, purpose: Purpose = Purpose.DUE) -> Holding:
         """A holding newer than `seen_generation`, by whoever fetched it.
@@ -133,34 +126,54 @@ class Refresher:
             InstallNotFound, ReauthorizationRequired, ClientCredentialsRefused, ProviderUnavailable,
             StoreUnavailable, Overloaded.
         """
-        terms = ClaimTerms(self._owner, self._timing.claim, purpose, seen_generation)
-        return await self._join(key, terms)
+        return await self._join((key, self._terms(purpose, seen_generation)))
 
-    def refresh_behind(self, key: InstallKey, seen_generation: int) -> None:
-        """Begin a refresh that nobody waits for. Does nothing if one is under way, or there is no room."""
-        if len(self._flights) < self._max_in_flight:
-            terms = ClaimTerms(self._owner, self._timing.claim, Purpose.DUE, seen_generation)
-            self._flights.start((key, terms), lambda: self._fetch(key, terms))
+    def refresh_behind(self, key: InstallKey, seen_generation: int) -> "asyncio.Task[Holding | None] | None":
+        """Begin a refresh that nobody waits for; it does not wait for another's claim either.
 
-    async def exchange(self, webhook: RouteWebhook) -> Holding:
-        """A pair for the install of a verified webhook, by mint; the same webhook again fetches nothing.
+        None if there is no room.
+        """
+        flight = (key, self._terms(Purpose.DUE, seen_generation))
+        if len(self._flights) >= self._max_waiting:
+            return None
+        return self._flights.start(flight, lambda: self._fetch(flight, patient=False))
 
+    async def exchange(self, webhook: RouteWebhook | UninstalledWebhook) -> Holding:
+        """What Envoy says to a verified webhook, by mint; the same webhook again asks nothing.
+
+        After an uninstall that is the tombstone, or a new pair if the app is installed all the same.
         Raises as `refresh` does.
         """
-        terms = ClaimTerms(self._owner, self._timing.claim, Purpose.EXCHANGE, webhook_digest=webhook.digest)
-        return await self._join(webhook.key, terms)
+        purpose = Purpose.EXCHANGE if isinstance(webhook, RouteWebhook) else Purpose.UNINSTALL
+        return await self._join((webhook.key, self._terms(purpose, webhook_digest=webhook.digest)))
 
     async def drain(self) -> None:
         """Wait until every attempt under way is resolved or kept."""
         await self._flights.landed()
+        await self._attempts.drain()
 
-    async def _join(self, key: InstallKey, terms: ClaimTerms) -> Holding:
-        flight = (key, terms)
-        if len(self._flights) >= self._max_in_flight and flight not in self._flights:
-            raise Overloaded("too many refreshes are under way; retry later", OVERLOAD_RETRY)
-        return await self._flights.join(flight, lambda: self._fetch(key, terms))
+    def _terms(
+        self, purpose: Purpose, seen_generation: int | None = None, webhook_digest: bytes | None = None
+    ) -> ClaimTerms:
+        return ClaimTerms(self._owner, self._timing.claim, purpose, seen_generation, webhook_digest)
 
-    async def _fetch(self, key: InstallKey, terms: ClaimTerms) -> Holding:
+    async def _join(self, flight: _Flight) -> Holding:
+        if len(self._flights) >= self._max_waiting and flight not in self._flights:
+            raise Overloaded("too many installs wait for a refresh; retry later", OVERLOAD_RETRY)
+        self._awaited[flight] += 1
+        self._gate.promote()
+        try:
+            while True:
+                holding = await self._flights.join(flight, lambda: self._fetch(flight, patient=True))
+                if holding is not None:
+                    return holding
+        finally:
+            self._awaited[flight] -= 1
+            if not self._awaited[flight]:
+                del self._awaited[flight]
+
+    async def _fetch(self, flight: _Flight, *, patient: bool) -> Holding | None:
+        key, terms = flight
         attributes = {
             telemetry.PLUGIN_ID: key.plugin_id,
             telemetry.INSTALL_ID: key.install_id,
@@ -168,8 +181,7 @@ class Refresher:
         }
         with telemetry.tracer.start_as_current_span(telemetry.SPAN_REFRESH, attributes=attributes):
             try:
-                answer = await self._claim(key, terms)
-                holding = answer if isinstance(answer, Holding) else await self._attempt(answer)
+                return await self._pursue(flight, patient=patient)
             except Exception as error:
                 # Behind a stale token nobody waits who could tell.
                 known = isinstance(error, BrokerError) and not isinstance(error, SealBroken)
@@ -181,113 +193,69 @@ class Refresher:
                     exc_info=not known,
                 )
                 raise
-        self._on_change(holding)
-        return holding
 
-    async def _claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding:
+    async def _pursue(self, flight: _Flight, *, patient: bool) -> Holding | None:
+        """Claim and attempt, or wait for whoever does."""
+        key, terms = flight
         give_up_at = self._clock.now() + self._timing.claim * PATIENCE_IN_CLAIMS
+        while True:
+            insist = terms.purpose is not Purpose.DUE
+            admitted = self._gate.admitted(key.plugin_id, lambda: flight in self._awaited, insist=insist)
+            async with admitted as admission:
+                answer = await self._claim(key, terms, skip_locked=not patient)
+                if isinstance(answer, Claim):
+                    admission.spend()
+                    return await self._attempts.make(answer)
+            if isinstance(answer, Holding):
+                self._changes.learn(answer)
+                return answer
+            if not patient:
+                telemetry.claim_collisions.add(1)
+                return None
+            holding = await self._wait(key, terms, min(give_up_at, self._clock.now() + answer.ends_in))
+            if holding is not None:
+                return holding
+            if self._clock.now() >= give_up_at:
+                raise ProviderUnavailable("another replica is still fetching this token", POLL_INTERVAL)
+
+    async def _wait(self, key: InstallKey, terms: ClaimTerms, until: datetime) -> Holding | None:
+        """Wait for the end of another's claim, holding nothing; the pair it brought, if it did and that will do."""
+        while (now := self._clock.now()) < until:
+            pause = POLL_INTERVAL * (0.5 + self._randomness.fraction())
+            await self._changes.wait(key, min(pause, until - now))
+            asked_at = self._clock.now()
+            holding = await self._store.find_holding(key)
+            if holding is None:
+                raise InstallNotFound
+            self._changes.learn(holding, asked_at)
+            if terms.seen_generation is not None and holding.install.generation > terms.seen_generation:
+                return holding
+            if holding.install.claim_ends_at is None:
+                return None
+        return None
+
+    async def _claim(
+        self, key: InstallKey, terms: ClaimTerms, *, skip_locked: bool
+    ) -> Claim | Holding | ClaimHeld:
         with telemetry.tracer.start_as_current_span(telemetry.SPAN_CLAIM):
-            while True:
-                answer = await self._store.claim(key, terms)
-                if isinstance(answer, BackingOff):
-                    self._on_change(answer.holding)
-                    if answer.failure.kind == CLIENT_REFUSED:
-                        raise ClientCredentialsRefused
-                    raise unavailable(answer.failure.kind, answer.retry_in)
-                if not isinstance(answer, ClaimHeld):
-                    return answer
-                if self._clock.now() >= give_up_at:
-                    raise ProviderUnavailable("another replica is still fetching this token", POLL_INTERVAL)
-                pause = POLL_INTERVAL * (0.5 + self._randomness.fraction())
-                await self._clock.sleep(min(pause, answer.ends_in))
-
-    async def _attempt(self, claim: Claim) -> Holding:
-        attempt = _Attempt(claim, must_mint_next=claim.was_in_doubt)
-        try:
-            issued = await self._call(attempt)
-        except ProviderFault as fault:
-            raise await self._resolve(attempt, fault) from fault
-        if issued is None:
-            superseded = Resolution("superseded", timedelta(0), in_doubt=attempt.must_mint_next)
-            return await self._store.resolve(claim, superseded)
-        holding = await self._keep(claim, issued)
-        log.info(
-            "refresh.kept",
-            **claim.key._asdict(),
-            purpose=claim.purpose.value,
-            attempt=claim.attempt,
-            generation=holding.install.generation,
-        )
-        return holding
-
-    async def _call(self, attempt: _Attempt) -> IssuedTokens | None:
-        """A pair, by the one or two calls an attempt may make; None if another's pair stands there by now."""
-        claim = attempt.claim
-        app = self._apps.resolve(claim.key.plugin_id)
-        if claim.refresh_token is not None:
             try:
-                return await self._send(claim, app, "refresh_token")
-            except GrantRefused:
-                if await self._moved_on(claim):
-                    return None
-                attempt.must_mint_next = True
-        return await self._send(claim, app, "plugin_install")
+                answer = await self._store.claim(key, terms, skip_locked=skip_locked)
+            except (InstallNotFound, ReauthorizationRequired):
+                await self._look(key)
+                raise
+        if isinstance(answer, BackingOff):
+            self._changes.learn(answer.holding)
+            if answer.failure.kind == CLIENT_REFUSED:
+                raise ClientCredentialsRefused
+            raise unavailable(answer.failure.kind, answer.retry_in)
+        return answer
 
-    async def _moved_on(self, claim: Claim) -> bool:
-        """Whether another has been here since: a pair, an attempt, an uninstall.
-
-        Without the store's word nobody has: a mint is always safe.
-        """
+    async def _look(self, key: InstallKey) -> None:
+        """Let this process know what made the store refuse a claim, so that it asks no more."""
+        asked_at = self._clock.now()
         try:
-            install = await self._store.find(claim.key)
+            holding = await self._store.find_holding(key)
         except RetryableError:
-            return False
-        return install is not None and (install.generation, install.attempt) != (
-            claim.generation,
-            claim.attempt,
-        )
-
-    async def _send(self, claim: Claim, app: EnvoyApp, grant: str) -> IssuedTokens:
-        deadline = min(self._clock.now() + self._timing.call, claim.expires_at - self._timing.margin)
-        if self._clock.now() >= deadline:
-            raise NotSent("claim_ran_out")
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_CALL) as span:
-            span.set_attribute(telemetry.GRANT, grant)
-            span.set_attribute(telemetry.ATTEMPT, claim.attempt)
-            if grant == "refresh_token" and claim.refresh_token is not None:
-                issued = await self._endpoint.refresh(app, claim.refresh_token, deadline)
-            else:
-                issued = await self._endpoint.mint(app, claim.key.install_id, deadline)
-        if claim.company_id and issued.company_id and claim.company_id != issued.company_id:
-            raise OutcomeUnknown("company_mismatch")
-        return issued
-
-    async def _keep(self, claim: Claim, issued: IssuedTokens) -> Holding:
-        """Store the pair. It may be the only live one, so a failing database is tried again, and again."""
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_KEEP):
-            for tries in range(1, KEEP_TRIES):
-                try:
-                    return await self._store.keep(claim, issued)
-                except RetryableError as error:
-                    log.warning("refresh.keep_failed", tries=tries, error=str(error))
-                    await self._clock.sleep(full_jitter(tries, self._randomness.fraction()))
-            return await self._store.keep(claim, issued)
-
-    async def _resolve(self, attempt: _Attempt, fault: ProviderFault) -> BrokerError:
-        """End an attempt that failed, and say what its waiters are told."""
-        claim = attempt.claim
-        wait = full_jitter(claim.failures + 1, self._randomness.fraction())
-        resolution, error = resolve_fault(fault, wait, must_mint_next=attempt.must_mint_next)
-        log.warning(
-            "refresh.failed",
-            **claim.key._asdict(),
-            attempt=claim.attempt,
-            kind=fault.kind,
-            failures=claim.failures + 1,
-        )
-        try:
-            self._on_change(await self._store.resolve(claim, resolution))
-        except RetryableError as store_error:
-            # The claim runs out by itself and leaves the install in doubt, which is always safe.
-            log.warning("refresh.resolve_failed", error=str(store_error))
-        return error
+            return
+        if holding is not None:
+            self._changes.learn(holding, asked_at)

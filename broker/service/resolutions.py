@@ -3,30 +3,42 @@
 from datetime import timedelta
 from typing import Final
 
+from broker.domain.claims import Purpose
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
     ClientRefused,
+    CompanyMismatch,
     GrantRefused,
     Limited,
     NotSent,
+    OutcomeUnknown,
     ProviderFault,
     ProviderUnavailable,
     ReauthorizationRequired,
 )
+from broker.domain.provider_health import CLIENT_REFUSED
+from broker.domain.states import InstallEvent
 from broker.ports import Resolution
 
-# Failure.kind of a refused client, whatever words Envoy had for it: the back-off then tells the same reason.
-CLIENT_REFUSED: Final = "client_refused"
+# What Envoy answers to a mint after an uninstall is not documented. Behind a verified webhook that says so, these
+# are as good as a refusal: a bare 401, since the same secret has just verified that webhook.
+_REFUSED_AFTER_UNINSTALL: Final = frozenset({"status_401", "status_403", "status_404", "status_410"})
 
 
 def resolve_fault(
-    fault: ProviderFault, wait: timedelta, *, must_mint_next: bool
-) -> tuple[Resolution, BrokerError]:
-    """How the attempt is resolved, and what its waiters are told."""
+    fault: ProviderFault, wait: timedelta, purpose: Purpose, *, must_mint_next: bool
+) -> tuple[Resolution, BrokerError | None]:
+    """How the attempt is resolved, and what its waiters are told; None if it is what they wanted."""
+    asks_whether_installed = purpose is Purpose.UNINSTALL
+    if asks_whether_installed and (isinstance(fault, GrantRefused) or fault.kind in _REFUSED_AFTER_UNINSTALL):
+        return Resolution(fault.kind, wait, in_doubt=True, event=InstallEvent.UNINSTALLED), None
     match fault:
         case GrantRefused():
-            resolution = Resolution(fault.kind, wait, in_doubt=True, mint_refused=True)
+            resolution = Resolution(fault.kind, wait, in_doubt=True, event=InstallEvent.MINT_REFUSED)
+            return resolution, ReauthorizationRequired()
+        case CompanyMismatch():
+            resolution = Resolution(fault.kind, wait, in_doubt=True, event=InstallEvent.QUARANTINED)
             return resolution, ReauthorizationRequired()
         case ClientRefused():
             return Resolution(CLIENT_REFUSED, wait, in_doubt=must_mint_next), ClientCredentialsRefused()
@@ -35,9 +47,17 @@ def resolve_fault(
             resolution = Resolution(fault.kind, wait, in_doubt=must_mint_next)
         case NotSent():
             resolution = Resolution(fault.kind, wait, in_doubt=must_mint_next)
+        case OutcomeUnknown(retry_after=timedelta() as retry_after):
+            wait = retry_after
+            resolution = Resolution(fault.kind, wait, in_doubt=True)
         case _:
             resolution = Resolution(fault.kind, wait, in_doubt=True)
     return resolution, unavailable(fault.kind, wait)
+
+
+def told_to_the_provider_s_health(fault: ProviderFault) -> ProviderFault | None:
+    """None if Envoy served all the same: it said no to one install, or named another company."""
+    return None if isinstance(fault, GrantRefused | CompanyMismatch) else fault
 
 
 def unavailable(kind: str, retry_in: timedelta) -> ProviderUnavailable:

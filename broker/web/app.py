@@ -1,6 +1,7 @@
 """The HTTP application: webhooks, /healthz, /readyz."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 from starlette.applications import Starlette
@@ -13,20 +14,31 @@ from broker.web.ingress import OUR_FAULT, WebhookIngress
 
 log = structlog.get_logger(__name__)
 
-ReadinessProblem = Callable[[], Awaitable[str | None]]
+
+class Readiness(Protocol):
+    """Whether the broker is ready: see broker/readiness.py."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not ready; None if it is."""
+        ...
+
+    def remarks(self) -> Sequence[str]:
+        """What is wrong though it is ready."""
+        ...
 
 
-def web_app(ingress: WebhookIngress, readiness_problem: ReadinessProblem) -> Starlette:
-    """The ASGI application. `readiness_problem` says why the broker is not ready, or None."""
+def web_app(ingress: WebhookIngress, readiness: Readiness) -> Starlette:
+    """The ASGI application."""
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        problem = await readiness_problem()
-        if problem is None:
-            return PlainTextResponse("ready\n")
-        return PlainTextResponse(f"not ready: {problem}\n", 503)
+        if readiness.problem is not None:
+            return PlainTextResponse(f"not ready: {readiness.problem}\n", 503)
+        remarks = "".join(f"but {remark}\n" for remark in readiness.remarks())
+        return PlainTextResponse(f"ready\n{remarks}")
 
     async def failed(_request: Request, error: Exception) -> Response:
         log.error("web.failed", exc_info=error)

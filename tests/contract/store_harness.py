@@ -102,7 +102,7 @@ class MemoryHarness(StoreHarness):
     async def end_claim(self, key: InstallKey = KEY) -> None:
         """See StoreHarness."""
         with self._table.written(key) as row:
-            row.claim_expires_at = self.clock.now()
+            row.install = replace(row.install, claim_ends_at=self.clock.now())
 
     async def copy_access_token(self, source: InstallKey, target: InstallKey) -> None:
         """See StoreHarness."""

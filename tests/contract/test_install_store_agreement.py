@@ -7,15 +7,17 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.claims import Claim, ClaimTerms, Purpose
+from broker.domain.claims import WEBHOOK_PURPOSES, Claim, ClaimTerms, Ending, Purpose
 from broker.domain.errors import BrokerError
 from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.states import InstallEvent
 from broker.ports import Resolution
 from tests.contract.store_harness import MemoryHarness, PostgresHarness, StoreHarness
 from tests.fakes.samples import CLAIM_LIFE, COMPANY, KEY, issued, route_webhook
 
 STORY_LENGTH = 80
 DIGESTS = (b"one", b"two")
+ENDING_EVENTS = (InstallEvent.MINT_REFUSED, InstallEvent.QUARANTINED, InstallEvent.UNINSTALLED)
 
 
 @pytest.fixture
@@ -37,7 +39,12 @@ class Teller:
 
     async def tell(self, dice: random.Random, pair: IssuedTokens) -> object:
         """One event, chosen by `dice`; the store's answer."""
-        verb = dice.choice(("claim",) * 4 + ("keep",) * 3 + ("resolve",) * 2 + ("end", "provisional", "bury"))
+        verb = dice.choice(
+            ("claim",) * 4
+            + ("keep",) * 3
+            + ("resolve",) * 2
+            + ("end", "provisional", "bury", "reject", "due")
+        )
         which = dice.random()
         try:
             return verb, noted(await self._do(verb, which, dice, pair))
@@ -47,8 +54,12 @@ class Teller:
     async def _do(self, verb: str, which: float, dice: random.Random, pair: IssuedTokens) -> object:
         install = (await self._harness.found()).install
         claim = self._claims[int(which * len(self._claims))] if self._claims else None
+        superseded, event = dice.random() < 0.3, dice.choice((None,) * 12 + ENDING_EVENTS)
         resolution = Resolution(
-            "fault", timedelta(0), in_doubt=dice.random() < 0.5, mint_refused=dice.random() < 0.1
+            Ending.SUPERSEDED if superseded else "fault",
+            timedelta(0),
+            in_doubt=dice.random() < 0.5,
+            event=None if superseded else event,
         )
         purpose = dice.choice(list(Purpose))
         terms = ClaimTerms(
@@ -56,7 +67,7 @@ class Teller:
             CLAIM_LIFE,
             purpose,
             install.generation - (dice.random() < 0.2),
-            dice.choice(DIGESTS) if purpose is Purpose.EXCHANGE else None,
+            dice.choice(DIGESTS) if purpose in WEBHOOK_PURPOSES else None,
         )
         match verb:
             case "claim":
@@ -67,6 +78,10 @@ class Teller:
                 return await self._store.keep(claim, replace(pair, requested_at=self._harness.clock.now()))
             case "resolve" if claim is not None:
                 return await self._store.resolve(claim, resolution)
+            case "reject":
+                return await self._store.reject(KEY, install.generation, timedelta(0))
+            case "due":
+                return [each.generation for each in await self._store.due(5)]
             case "end":
                 await self._harness.end_claim()
             case "provisional":
@@ -87,7 +102,13 @@ def noted(answer: object) -> object:
             return noted(answer.install), token, answer.token_type
         case Install():
             failures = answer.failure.count if answer.failure else 0
-            return answer.state, answer.generation, answer.attempt, answer.in_doubt, failures
+            ending = answer.last_attempt.ending if answer.last_attempt else None
+            known = (answer.state, answer.generation, answer.attempt, answer.in_doubt, answer.rejected)
+            return *known, failures, ending, answer.claim_ends_at is not None
+        case tuple() | list():
+            return [noted(part) for part in answer]
+        case bool() | int():
+            return answer
     return type(answer).__name__
 
 

@@ -8,7 +8,7 @@ import pytest
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpose
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
 from broker.domain.installs import Holding
-from broker.domain.states import InstallState
+from broker.domain.states import InstallEvent, InstallState
 from broker.ports import Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import (
@@ -111,20 +111,22 @@ async def test_unknown_install_can_not_be_claimed(harness: StoreHarness) -> None
             await harness.store().claim(KEY, terms)
 
 
-async def test_tombstone_can_be_claimed_by_a_webhook_only(harness: StoreHarness) -> None:
-    """An uninstalled app must not be asked for again, unless Envoy says that it is installed anew."""
+async def test_tombstone_can_be_claimed_by_webhook_and_operator_only(harness: StoreHarness) -> None:
+    """An uninstalled app is not asked for again, unless Envoy or a person says that it may be installed."""
     await harness.installed()
     await harness.store().bury(KEY)
-    for terms in (due(1), forced(1)):
-        with pytest.raises(InstallNotFound):
-            await harness.store().claim(KEY, terms)
-    assert (await harness.take(exchange())).refresh_token is None
+    with pytest.raises(InstallNotFound):
+        await harness.store().claim(KEY, due(1))
+    for terms in (exchange(), forced(1)):
+        claim = await harness.take(terms)
+        assert claim.refresh_token is None
+        await harness.store().resolve(claim, Resolution("connect_failed", AT_ONCE, in_doubt=False))
 
 
 async def test_refused_install_can_be_claimed_by_webhook_and_operator_only(harness: StoreHarness) -> None:
     """Asking again and again would not change Envoy's mind (F12)."""
     await harness.installed()
-    refused = Resolution("invalid_install", AT_ONCE, in_doubt=True, mint_refused=True)
+    refused = Resolution("invalid_install", AT_ONCE, in_doubt=True, event=InstallEvent.MINT_REFUSED)
     holding = await harness.store().resolve(await harness.take(due(1)), refused)
     assert holding.install.state is InstallState.REAUTHORIZATION_REQUIRED
     with pytest.raises(ReauthorizationRequired):

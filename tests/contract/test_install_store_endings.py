@@ -7,7 +7,7 @@ import pytest
 
 from broker.domain.claims import ClaimHeld
 from broker.domain.errors import InstallNotFound
-from broker.domain.states import InstallState
+from broker.domain.states import InstallEvent, InstallState
 from broker.ports import Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import COMPANY, KEY, OTHER_KEY, due, exchange, issued
@@ -133,7 +133,9 @@ async def test_old_attempt_s_resolution_changes_nothing(harness: StoreHarness) -
     old = await harness.take(due(1))
     await harness.end_claim()
     await harness.take(due(1))
-    refusal = Resolution("invalid_install", timedelta(hours=1), in_doubt=False, mint_refused=True)
+    refusal = Resolution(
+        "invalid_install", timedelta(hours=1), in_doubt=False, event=InstallEvent.MINT_REFUSED
+    )
     holding = await harness.store().resolve(old, refusal)
     assert holding.install.in_doubt
     assert holding.install.failure is None
@@ -144,7 +146,9 @@ async def test_old_attempt_s_resolution_changes_nothing(harness: StoreHarness) -
 async def test_f12_webhook_revives_a_refused_install(harness: StoreHarness) -> None:
     """The company has gone through the setup again: the way out of REAUTHORIZATION_REQUIRED."""
     await harness.installed()
-    refusal = Resolution("invalid_install", timedelta(hours=1), in_doubt=True, mint_refused=True)
+    refusal = Resolution(
+        "invalid_install", timedelta(hours=1), in_doubt=True, event=InstallEvent.MINT_REFUSED
+    )
     await harness.store().resolve(await harness.take(due(1)), refusal)
     pair = issued(harness.clock.now())
     kept = await harness.store().keep(await harness.take(exchange(b"second")), pair)
@@ -199,7 +203,8 @@ async def test_f25_exchange_after_an_uninstall_revives(harness: StoreHarness) ->
 async def test_unknown_install_can_be_neither_kept_nor_resolved(harness: StoreHarness) -> None:
     """A claim can't outlive its row; if it did, nothing is made up."""
     await harness.installed()
-    stray = replace(await harness.take(due(1)), key=OTHER_KEY)
+    stray = await harness.take(due(1))
+    stray = replace(stray, install=replace(stray.install, key=OTHER_KEY))
     with pytest.raises(InstallNotFound):
         await harness.store().keep(stray, issued(harness.clock.now()))
     with pytest.raises(InstallNotFound):

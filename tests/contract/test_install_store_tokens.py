@@ -148,8 +148,7 @@ async def test_provisional_token_is_served_and_due_at_once(harness: StoreHarness
     held = await harness.store().keep_provisional(webhook, harness.clock.now())
     assert (held.install.state, held.install.generation) == (InstallState.PROVISIONAL, 1)
     assert held.access_token == webhook.access_token
-    now = harness.clock.now()
-    assert freshness(validity_of(held.install), in_doubt=False, now=now) is Freshness.STALE
+    assert freshness(held.install, harness.clock.now()) is Freshness.STALE
     assert (await harness.take(due(1))).refresh_token is None
 
 

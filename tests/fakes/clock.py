@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from broker.ports import Clock
+from tests.fakes.steps import settled
 
 NOON: Final = datetime(2026, 3, 14, 12, tzinfo=UTC)
 
@@ -56,13 +57,14 @@ class FakeClock:
         return max(min(each.wakes_at for each in self._sleepers) - self._now, timedelta(0))
 
     async def run(self, work: Awaitable[Result]) -> Result:
-        """The result of `work`, whose sleeps cost no time: the clock moves on to each one's end."""
+        """The result of `work`, whose sleeps cost no time: the clock moves on when there is nothing else to do."""
         task = asyncio.ensure_future(work)
         while not task.done():
             parked = asyncio.ensure_future(self.parked())
             await asyncio.wait({task, parked}, return_when=asyncio.FIRST_COMPLETED)
-            if parked.done() and not task.done():
-                self.advance(parked.result())
+            await settled()
+            if self._sleepers and not task.done():
+                self.advance(await self.parked())
             parked.cancel()
         return task.result()
 

@@ -5,26 +5,34 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
 
 from broker.domain.claims import (
     BackingOff,
     Claim,
     ClaimHeld,
     ClaimTerms,
+    Ending,
     Verdict,
     confirmed_company,
     decide,
+    ending_of,
+    next_generation,
     presentable,
 )
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Failure, Holding, Install, IssuedTokens, Validity
-from broker.domain.states import InstallEvent, InstallState, after
+from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Validity
+from broker.domain.states import SERVING_STATES, InstallEvent, InstallState, after
 from broker.domain.webhooks import RouteWebhook
-from broker.ports import Clock, InstallFilter, Resolution
+from broker.ports import Clock, DueInstall, InstallFilter, Resolution
 from tests.fakes.installs_table import InstallsTable, Row, moved
 from tests.fakes.steps import Steps
 from tests.fakes.store_faults import Moment, StoreFaults
+
+FIRST_GENERATION: Final = 1
+ENROL_GRACE: Final = timedelta(minutes=1)
 
 
 class InMemoryInstallStore:
@@ -63,13 +71,33 @@ class InMemoryInstallStore:
             behind = [i for i in installs if _fits(i, install_filter) and (after is None or i.key > after)]
             return [moved(install, self._shift()) for install in behind[:limit]]
 
+    async def due(self, limit: int, *, except_for: Sequence[str] = ()) -> Sequence[DueInstall]:
+        """See InstallStore."""
+        async with self._verb("due"):
+            now = self._table.clock.now()
+            wanting = [
+                (row.due_at, row.install) for row in self._table.rows.values() if row.due_at is not None
+            ]
+            found = sorted(
+                (
+                    (at, install)
+                    for at, install in wanting
+                    if at <= now and install.key.plugin_id not in except_for
+                ),
+                key=lambda each: each[0],
+            )
+            return [DueInstall(i.key, i.generation, now - due_at) for due_at, i in found[:limit]]
+
     async def enrol(self, key: InstallKey, company_id: str) -> None:
         """See InstallStore."""
         async with self._verb("enrol"):
-            self._table.add(key, company_id)
+            self._table.add(key, company_id, ENROL_GRACE)
 
-    async def claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding | ClaimHeld | BackingOff:
-        """See InstallStore."""
+    async def claim(
+        self, key: InstallKey, terms: ClaimTerms, *, skip_locked: bool = False
+    ) -> Claim | Holding | ClaimHeld | BackingOff:
+        """See InstallStore. No row is ever locked here when a verb begins."""
+        del skip_locked
         async with self._verb("claim"):
             return self._claim(self._row(key), terms)
 
@@ -79,21 +107,46 @@ class InMemoryInstallStore:
             stored = self._row(claim.key)
             if stored.stored_attempt < claim.attempt:
                 self._store_pair(claim, issued)
-            elif stored.stored_attempt > claim.attempt:
+            elif stored.stored_claim_id != claim.claim_id:
                 if stored.install.state is InstallState.UNINSTALLED:
                     raise InstallNotFound
                 with self._table.written(claim.key) as row:
                     row.install = replace(row.install, in_doubt=True)
+                    if row.install.state in SERVING_STATES:
+                        row.due_at = self._not_before(row.install.claim_ends_at)
             return self._holding(self._row(claim.key))
 
     async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
         """See InstallStore."""
         async with self._verb("resolve"):
-            if self._row(claim.key).install.attempt == claim.attempt:
-                with self._table.written(claim.key) as row:
-                    row.claim_expires_at = None
-                    row.install = self._resolved(row.install, resolution)
+            if self._row(claim.key).claim_id == claim.claim_id:
+                if resolution.event is InstallEvent.UNINSTALLED:
+                    self._bury(claim.key)
+                else:
+                    with self._table.written(claim.key) as row:
+                        self._end(row, resolution)
             return self._holding(self._row(claim.key))
+
+    async def reject(self, key: InstallKey, generation: int, cool_down: timedelta) -> tuple[Holding, bool]:
+        """See InstallStore."""
+        async with self._verb("reject"):
+            row, now = self._row(key), self._table.clock.now()
+            rejected = (
+                row.install.generation == generation
+                and not row.install.rejected
+                and row.access_token is not None
+                and (row.rejected_at is None or now >= row.rejected_at + cool_down)
+            )
+            if rejected:
+                with self._table.written(key) as row:
+                    failure = row.install.failure
+                    row.rejected_at = now
+                    if row.install.state in SERVING_STATES:
+                        row.due_at = self._not_before(
+                            row.install.claim_ends_at, failure.retry_at if failure is not None else None
+                        )
+                    row.install = replace(row.install, rejected=True)
+            return self._holding(self._row(key)), rejected
 
     async def keep_provisional(self, webhook: RouteWebhook, issued_at: datetime) -> Holding:
         """See InstallStore."""
@@ -104,24 +157,13 @@ class InMemoryInstallStore:
                 validity = Validity(issued_at, issued_at + webhook.expires_in, issued_at, None)
                 with self._table.written(webhook.key) as row:
                     row.token_type = webhook.token_type
-                    self._table.put_tokens(row, webhook.access_token, None, validity)
+                    self._table.put_tokens(row, FIRST_GENERATION, webhook.access_token, None, validity)
             return self._holding(self._row(webhook.key))
 
     async def bury(self, key: InstallKey) -> Install:
         """See InstallStore."""
         async with self._verb("bury"):
-            attempt = self._row(key).install.attempt + 1
-            with self._table.written(key) as row:
-                row.install = replace(
-                    row.install,
-                    state=after(row.install.state, InstallEvent.UNINSTALLED),
-                    validity=None,
-                    in_doubt=False,
-                    attempt=attempt,
-                    failure=None,
-                )
-                row.token_type, row.access_token, row.refresh_token = "", None, None
-                row.stored_attempt, row.claim_expires_at = attempt, None
+            self._bury(key)
             return moved(self._row(key).install, self._shift())
 
     @asynccontextmanager
@@ -136,6 +178,25 @@ class InMemoryInstallStore:
         await self._steps(f"{verb}: done")
         if fault is not None:
             raise fault[1]
+
+    def _bury(self, key: InstallKey) -> None:
+        attempt = self._row(key).install.attempt + 1
+        with self._table.written(key) as row:
+            row.install = replace(
+                row.install,
+                state=after(row.install.state, InstallEvent.UNINSTALLED),
+                validity=None,
+                in_doubt=False,
+                attempt=attempt,
+                claim_ends_at=None,
+                failure=None,
+            )
+            row.token_type, row.access_token, row.refresh_token = "", None, None
+            row.stored_attempt, row.due_at = attempt, None
+            row.claim_id = row.stored_claim_id = None
+
+    def _not_before(self, *moments: datetime | None) -> datetime:
+        return max([self._table.clock.now(), *(moment for moment in moments if moment is not None)])
 
     def _shift(self) -> timedelta:
         return self._clock.now() - self._table.clock.now()
@@ -155,7 +216,7 @@ class InMemoryInstallStore:
             row.install,
             terms,
             webhook_digest=row.webhook_digest,
-            claim_expires_at=row.claim_expires_at,
+            claim_expires_at=row.install.claim_ends_at,
             now=now,
         )
         match verdict:
@@ -165,8 +226,8 @@ class InMemoryInstallStore:
                 raise ReauthorizationRequired
             case Verdict.ADOPT:
                 return self._holding(row)
-            case Verdict.WAIT if row.claim_expires_at is not None:
-                return ClaimHeld(row.claim_expires_at - now)
+            case Verdict.WAIT if row.install.claim_ends_at is not None:
+                return ClaimHeld(row.install.claim_ends_at - now)
             case Verdict.BACK_OFF if failure is not None:
                 return BackingOff(self._holding(row), failure, failure.retry_at - now)
         return self._take(row.install.key, terms, now)
@@ -176,54 +237,68 @@ class InMemoryInstallStore:
         install = before.install
         may_present = presentable(install, terms, now)
         claim = Claim(
-            key=key,
+            install=moved(install, self._shift()),
             attempt=install.attempt + 1,
-            generation=install.generation,
+            claim_id=uuid4(),
+            generation=max(install.generation, terms.seen_generation or 0),
             expires_at=self._clock.now() + terms.life,
             refresh_token=self._table.refresh_token(before) if may_present else None,
-            was_in_doubt=install.in_doubt,
             purpose=terms.purpose,
             company_id=confirmed_company(install),
-            failures=install.failure.count if install.failure is not None else 0,
             webhook_digest=terms.webhook_digest,
         )
         with self._table.written(key) as row:
-            row.install = replace(install, attempt=claim.attempt, in_doubt=True)
-            row.claim_expires_at = now + terms.life
+            row.claim_id, row.due_at = claim.claim_id, now + terms.life
+            row.install = replace(install, attempt=claim.attempt, in_doubt=True, claim_ends_at=row.due_at)
         return claim
 
     def _store_pair(self, claim: Claim, issued: IssuedTokens) -> None:
         with self._table.written(claim.key) as row:
-            install, is_newest = row.install, row.install.attempt == claim.attempt
+            install, settled = row.install, row.claim_id == claim.claim_id
             refresh_token, kept_end = issued.refresh_token, None
             if refresh_token is None and not issued.minted and install.validity is not None:
                 refresh_token = self._table.refresh_token(row)
                 kept_end = install.validity.refresh_token_expires_at
-            validity = self._table.next_validity(
-                row, issued, self._clock.now() - issued.requested_at, kept_end
-            )
-            self._table.put_tokens(row, issued.access_token, refresh_token, validity)
+            generation = next_generation(install.generation, claim)
+            age = self._clock.now() - issued.requested_at
+            validity = self._table.next_validity(claim.key, generation, issued, age, kept_end)
+            self._table.put_tokens(row, generation, issued.access_token, refresh_token, validity)
             row.token_type = issued.token_type
-            row.stored_attempt = claim.attempt
+            row.stored_attempt, row.stored_claim_id = claim.attempt, claim.claim_id
             row.webhook_digest = claim.webhook_digest or row.webhook_digest
-            row.claim_expires_at = None if is_newest else row.claim_expires_at
+            claim_ends_at = None if settled else install.claim_ends_at
+            row.due_at = validity.refresh_due_at if settled else self._not_before(claim_ends_at)
             row.install = replace(
                 row.install,
                 state=after(install.state, InstallEvent.PAIR_STORED),
                 company_id=issued.company_id or install.company_id,
-                in_doubt=install.in_doubt and not is_newest,
+                in_doubt=not settled,
+                claim_ends_at=claim_ends_at,
+                attempt=max(install.attempt, claim.attempt),
+                rejected=False,
                 failure=None,
+                last_attempt=EndedAttempt(ending_of(claim, issued), self._table.clock.now()),
             )
 
-    def _resolved(self, install: Install, resolution: Resolution) -> Install:
-        now = self._table.clock.now()
-        count = install.failure.count if install.failure is not None else 0
-        state = install.state
-        return replace(
+    def _end(self, row: Row, resolution: Resolution) -> None:
+        now, install = self._table.clock.now(), row.install
+        state = after(install.state, resolution.event) if resolution.event else install.state
+        failure = install.failure
+        if resolution.kind != Ending.SUPERSEDED:
+            count = failure.count if failure is not None else 0
+            failure = Failure(resolution.kind, count + 1, now, now + resolution.retry_in)
+        row.due_at = None
+        if state in SERVING_STATES:
+            row.due_at = now + resolution.retry_in
+            if install.validity is not None and not (resolution.in_doubt or install.rejected):
+                row.due_at = max(row.due_at, install.validity.refresh_due_at)
+        row.install = replace(
             install,
-            state=after(state, InstallEvent.MINT_REFUSED) if resolution.mint_refused else state,
+            state=state,
             in_doubt=resolution.in_doubt,
-            failure=Failure(resolution.kind, count + 1, now, now + resolution.retry_in),
+            claim_ends_at=None,
+            failure=failure,
+            last_attempt=EndedAttempt(resolution.kind, now),
         )
 
 

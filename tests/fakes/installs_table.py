@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
@@ -21,8 +22,11 @@ class Row:
     token_type: str = ""
     access_token: bytes | None = None
     refresh_token: bytes | None = None
+    claim_id: UUID | None = None
     stored_attempt: int = 0
-    claim_expires_at: datetime | None = None
+    stored_claim_id: UUID | None = None
+    due_at: datetime | None = None
+    rejected_at: datetime | None = None
     webhook_digest: bytes | None = None
 
 
@@ -34,8 +38,8 @@ class InstallsTable:
         self.rows: dict[InstallKey, Row] = {}
         self._cipher = cipher
 
-    def add(self, key: InstallKey, company_id: str) -> None:
-        """A row without tokens, unless there is one."""
+    def add(self, key: InstallKey, company_id: str, grace: timedelta) -> None:
+        """A row without tokens, due after `grace`, unless there is one."""
         now = self.clock.now()
         self.rows.setdefault(
             key,
@@ -48,10 +52,14 @@ class InstallsTable:
                     validity=None,
                     in_doubt=False,
                     attempt=0,
+                    claim_ends_at=None,
+                    rejected=False,
                     failure=None,
+                    last_attempt=None,
                     created_at=now,
                     updated_at=now,
-                )
+                ),
+                due_at=now + grace,
             ),
         )
 
@@ -64,10 +72,14 @@ class InstallsTable:
         self.rows[key] = changed
 
     def put_tokens(
-        self, row: Row, access_token: Secret, refresh_token: Secret | None, validity: Validity
+        self,
+        row: Row,
+        generation: int,
+        access_token: Secret,
+        refresh_token: Secret | None,
+        validity: Validity,
     ) -> None:
-        """Seal the tokens for the next generation, and make it the newest."""
-        generation = row.install.generation + 1
+        """Seal the tokens for `generation`, and make it the newest."""
         row.install = replace(row.install, generation=generation, validity=validity)
         row.access_token = self._cipher.seal(access_token, self._context("access", row))
         row.refresh_token = (
@@ -75,7 +87,12 @@ class InstallsTable:
         )
 
     def next_validity(
-        self, row: Row, issued: IssuedTokens, age: timedelta, kept_end: datetime | None
+        self,
+        key: InstallKey,
+        generation: int,
+        issued: IssuedTokens,
+        age: timedelta,
+        kept_end: datetime | None,
     ) -> Validity:
         """The times of a pair whose request was sent `age` ago; `kept_end`: of a refresh token that stays."""
         issued_at = self.clock.now() - age
@@ -83,8 +100,8 @@ class InstallsTable:
         if issued.refresh_token is not None:
             life = issued.refresh_token_expires_in
             refresh_end = issued_at + life if life is not None else None
-        key, generation = row.install.key, row.install.generation + 1
-        due = issued_at + due_after(issued.expires_in, key, generation)
+        refresh_life = refresh_end - issued_at if refresh_end is not None else None
+        due = issued_at + due_after(issued.expires_in, key, generation, refresh_life)
         return Validity(issued_at, issued_at + issued.expires_in, due, refresh_end)
 
     def refresh_token(self, row: Row) -> Secret | None:
@@ -105,7 +122,7 @@ class InstallsTable:
 
 def moved(install: Install, shift: timedelta) -> Install:
     """The install with every time moved to a clock that is ahead by `shift`."""
-    validity, failure = install.validity, install.failure
+    validity, failure, last_attempt = install.validity, install.failure, install.last_attempt
     if validity is not None:
         end = validity.refresh_token_expires_at
         validity = Validity(
@@ -116,10 +133,15 @@ def moved(install: Install, shift: timedelta) -> Install:
         )
     if failure is not None:
         failure = replace(failure, failed_at=failure.failed_at + shift, retry_at=failure.retry_at + shift)
+    if last_attempt is not None:
+        last_attempt = replace(last_attempt, ended_at=last_attempt.ended_at + shift)
+    claim_ends_at = install.claim_ends_at
     return replace(
         install,
+        claim_ends_at=claim_ends_at + shift if claim_ends_at is not None else None,
         validity=validity,
         failure=failure,
+        last_attempt=last_attempt,
         created_at=install.created_at + shift,
         updated_at=install.updated_at + shift,
     )

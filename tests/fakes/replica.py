@@ -7,22 +7,33 @@ from broker.domain.apps import Apps
 from broker.domain.claims import Claim
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding
-from broker.service.accept_route_webhook import AcceptRouteWebhook
-from broker.service.get_token import GetToken
-from broker.service.installs import Installs
-from broker.service.refresher import Refresher
-from broker.service.token_cache import TokenCache
+from broker.domain.provider_health import ProviderHealth, ProviderLimits
+from broker.service.use_cases import Bounds, Ports, UseCases
 from tests.fakes.clock import FakeClock
+from tests.fakes.hints import FakeHints
 from tests.fakes.install_store import InMemoryInstallStore
 from tests.fakes.installs_table import InstallsTable
 from tests.fakes.issuer import Grantee, StrictIssuer
+from tests.fakes.provider_health import InMemoryProviderHealth
 from tests.fakes.randomness import FakeRandomness
-from tests.fakes.samples import APP, APPS, CIPHER, COMPANY, KEY, TIMING, due, exchange
+from tests.fakes.samples import APP, APPS, CIPHER, CLAIM_LIFE, COMPANY, KEY, TIMING, due, exchange
 from tests.fakes.steps import Steps
 from tests.fakes.token_endpoint import FakeTokenEndpoint, Request
 from tests.fakes.webhook_reader import FakeWebhookReader
 
 MAX_STALENESS: Final = timedelta(seconds=30)
+BOUNDS: Final = Bounds(
+    owner="a-replica",
+    timing=TIMING,
+    refreshes_in_flight=64,
+    refreshes_waiting=256,
+    calls_per_second=1000,
+    cache_entries=1000,
+    cache_staleness=MAX_STALENESS,
+    rejection_cool_down=timedelta(seconds=30),
+    sweep_interval=timedelta(seconds=1),
+    trust_vouched_webhooks=False,
+)
 
 
 def grantee(key: InstallKey = KEY) -> Grantee:
@@ -41,6 +52,8 @@ class World:
         self.clock = FakeClock()
         self.table = InstallsTable(self.clock, CIPHER)
         self.issuer = StrictIssuer()
+        self.health: dict[str, ProviderHealth] = {}
+        self.hints = FakeHints()
         self.requests: list[Request] = []
 
     @property
@@ -82,44 +95,29 @@ class Replica:
         *,
         steps: Steps | None = None,
         apps: Apps = APPS,
-        max_in_flight: int = 64,
-        trust_vouched: bool = False,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         clock = world.clock
         self.store = InMemoryInstallStore(world.table, clock, steps)
         self.endpoint = FakeTokenEndpoint(clock, world.issuer, world.requests, steps)
-        self.cache = TokenCache(max_entries=1000, max_staleness=MAX_STALENESS)
         self.reader = FakeWebhookReader()
         self.randomness = FakeRandomness()
-        self.changes: list[Holding] = []
-        self._clock = clock
-        self.refresher = Refresher(
+        limits = ProviderLimits(bounds.calls_per_second, probe_life=CLAIM_LIFE)
+        self.health = InMemoryProviderHealth(world.health, clock, limits, self.randomness, self.store.faults)
+        self.hints = world.hints.joined()
+        ports = Ports(
             store=self.store,
+            health=self.health,
             endpoint=self.endpoint,
-            apps=apps,
+            reader=self.reader,
+            hints=self.hints,
             clock=clock,
             randomness=self.randomness,
-            timing=TIMING,
-            owner="a-replica",
-            max_in_flight=max_in_flight,
-            on_change=self._on_change,
         )
-        self.get_token = GetToken(
-            apps=apps, store=self.store, cache=self.cache, refresher=self.refresher, clock=clock
-        )
-        self.accept = AcceptRouteWebhook(
-            apps=apps,
-            reader=self.reader,
-            store=self.store,
-            refresher=self.refresher,
-            clock=clock,
-            on_change=self._on_change,
-            trust_vouched=trust_vouched,
-        )
-        self.installs = Installs(
-            apps=apps, store=self.store, refresher=self.refresher, on_change=self._on_change
-        )
-
-    def _on_change(self, holding: Holding) -> None:
-        self.changes.append(holding)
-        self.cache.put(holding, self._clock.now())
+        use_cases = UseCases(ports, apps, bounds)
+        self.hints.on_hint = use_cases.hinted
+        self.cache, self.gate = use_cases.cache, use_cases.gate
+        self.refresher, self.scheduler = use_cases.refresher, use_cases.scheduler
+        self.get_token, self.batch_get_tokens = use_cases.get_token, use_cases.batch_get_tokens
+        self.report_rejected_token = use_cases.report_rejected_token
+        self.accept, self.installs = use_cases.accept_route_webhook, use_cases.installs

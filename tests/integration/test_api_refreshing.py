@@ -12,8 +12,8 @@ import pytest
 from google.protobuf import duration_pb2
 
 from tests.integration.refusals import refusal_of
-from tests.integration.served_broker import ServedBroker, served_broker
-from tokenbroker.v1 import installs_pb2
+from tests.integration.served_broker import CALL_SECONDS, ServedBroker, served_broker
+from tokenbroker.v1 import installs_pb2, token_broker_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -210,14 +210,27 @@ async def test_webhooks_own_token_serves_until_envoy_is_back(
 async def test_f06_another_companys_token_is_not_handed_out(
     shared_broker: ServedBroker, install_id: str
 ) -> None:
-    """An answer that names another company than before opens somebody else's data: the old token stays."""
+    """An answer that names another company opens somebody else's data: nobody gets a token until somebody has looked."""
     await shared_broker.installed(install_id)
     before = await shared_broker.get_token(install_id)
     await shared_broker.envoy.behave(install_id, overrides={"company_id": "999999"})
-    assert (await refusal_of(shared_broker.refresh(install_id))).reason == "PROVIDER_UNAVAILABLE"
-    assert (await shared_broker.get_token(install_id)).access_token == before.access_token
+    assert (await refusal_of(shared_broker.refresh(install_id))).reason == "REAUTHORIZATION_REQUIRED"
+    assert (await refusal_of(shared_broker.get_token(install_id))).reason == "REAUTHORIZATION_REQUIRED"
     install = await shared_broker.get_install(install_id)
     assert (install.company_id, install.last_failure.kind) == (before.company_id, "company_mismatch")
+
+
+async def test_rejected_token_is_replaced_once(shared_broker: ServedBroker, install_id: str) -> None:
+    """Envoy said 401: the broker fetches another, and a second report of the same one changes nothing."""
+    await shared_broker.installed(install_id)
+    before = await shared_broker.get_token(install_id)
+    request = token_broker_pb2.ReportRejectedTokenRequest(install_id=install_id, generation=before.generation)
+    report = await shared_broker.tokens.ReportRejectedToken(request, timeout=CALL_SECONDS)
+    assert (report.invalidated, report.generation) == (True, before.generation)
+    after = await shared_broker.get_token(install_id)
+    assert after.generation == before.generation + 1
+    again = await shared_broker.tokens.ReportRejectedToken(request, timeout=CALL_SECONDS)
+    assert (again.invalidated, again.generation) == (False, after.generation)
 
 
 async def test_deleted_install_is_forgotten_by_other_replicas_soon(

@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from broker import app
 from tests.integration.health_calls import NOT_SERVING, SERVING, becomes_serving, health
-from tests.integration.refusals import read_refusal, refusal_of
+from tests.integration.refusals import read_refusal
 from tests.integration.served_broker import CALL_SECONDS, ServedBroker, served_broker
 from tests.integration.served_envoy import ServedEnvoy
 from tokenbroker.v1 import token_broker_pb2 as pb
@@ -67,13 +67,6 @@ async def test_reflection_can_be_turned_off(simulated_envoy: ServedEnvoy, databa
             await reflected(broker)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert await health(broker.channel, "") == SERVING
-
-
-async def test_report_rejected_token_is_not_implemented_yet(broker: ServedBroker) -> None:
-    """And says so in words that a client can branch on."""
-    request = pb.ReportRejectedTokenRequest(install_id="1", generation=1)
-    refusal = await refusal_of(broker.tokens.ReportRejectedToken(request, timeout=CALL_SECONDS))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
 
 
 async def test_watch_tokens_is_not_implemented_yet(broker: ServedBroker) -> None:

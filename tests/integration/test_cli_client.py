@@ -7,7 +7,7 @@ import pytest
 
 from broker import __version__
 from tests.integration.served_broker import ServedBroker, envoy_url, served_broker
-from tests.integration.served_envoy import OTHER_APP
+from tests.integration.served_envoy import OTHER_APP, ServedEnvoy
 from tests.processes import Finished, token_broker
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -60,14 +60,15 @@ async def test_refused_call_exits_with_1_and_the_reason(shared_broker: ServedBro
     assert bad_ttl.err.startswith("INVALID_FIELD: min_ttl ")
 
 
-async def test_retryable_error_says_when(shared_broker: ServedBroker, install_id: str) -> None:
+async def test_retryable_error_says_when(shared_envoy: ServedEnvoy, database: str, install_id: str) -> None:
     """A person waits that long; a script reads it."""
-    await shared_broker.installed(install_id)
-    await shared_broker.envoy.behave(install_id, status=429, retry_after_seconds=7)
-    refused = await call(shared_broker, "installs", "refresh", install_id)
-    assert (refused.code, refused.out) == (1, "")
-    assert refused.err.startswith("PROVIDER_UNAVAILABLE: ")
-    assert refused.err.rstrip().endswith("(retry in 7.0 s)")
+    async with served_broker(shared_envoy, database) as broker:
+        await broker.installed(install_id)
+        await broker.envoy.behave(install_id, status=429, retry_after_seconds=7)
+        refused = await call(broker, "installs", "refresh", install_id)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith("PROVIDER_UNAVAILABLE: ")
+        assert refused.err.rstrip().endswith("(retry in 7.0 s)")
 
 
 async def test_no_broker_at_the_address_is_said() -> None:

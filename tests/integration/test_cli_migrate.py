@@ -37,4 +37,7 @@ async def test_the_url_may_stand_in_a_file(empty_database: str, tmp_path: Path) 
     file = tmp_path / "database-url"
     file.write_text(empty_database + "\n")
     migrated = await token_broker("migrate", env={"TOKEN_BROKER_DATABASE_URL_FILE": str(file)})
-    assert (migrated.code, migrated.out.strip()) == (0, "applied 0001_installs.sql")
+    assert (migrated.code, migrated.out.strip()) == (
+        0,
+        "applied 0001_installs.sql\napplied 0002_protocol.sql",
+    )

@@ -180,7 +180,10 @@ async def test_broker_waits_for_its_schema_and_says_so(
             assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
             assert "token-broker migrate" in answer.text
             migrated = await token_broker("migrate", env={"TOKEN_BROKER_DATABASE_URL": empty_database})
-            assert (migrated.code, migrated.out) == (0, "applied 0001_installs.sql\n")
+            assert (migrated.code, migrated.out) == (
+                0,
+                "applied 0001_installs.sql\napplied 0002_protocol.sql\n",
+            )
             await event(process, "broker.ready")
             assert (await client.get("/readyz")).status_code == httpx.codes.OK
 

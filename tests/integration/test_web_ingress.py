@@ -91,17 +91,18 @@ async def test_refused_exchange_is_shown_to_the_installer(
 
 
 async def test_f08_refused_client_is_our_fault_and_not_the_installers(
-    shared_broker: ServedBroker, install_id: str
+    shared_envoy: ServedEnvoy, database: str, install_id: str
 ) -> None:
     """503: the operator mends the secret, and Envoy sends the webhook again."""
-    await shared_broker.envoy.behave(install_id, refuse="client")
-    delivered = await shared_broker.install(install_id)
-    assert delivered["status"] == httpx.codes.SERVICE_UNAVAILABLE
-    assert "secret" not in delivered["body"]["message"]
-    await shared_broker.envoy.behave(install_id)
-    sent = await shared_broker.envoy.http.post(f"/_simulator/installs/{install_id}/webhook", json={})
-    assert sent.json()["webhook"]["status"] == 200
-    assert (await shared_broker.get_token(install_id)).generation >= 1
+    async with served_broker(shared_envoy, database) as broker:
+        await broker.envoy.behave(install_id, refuse="client")
+        delivered = await broker.install(install_id)
+        assert delivered["status"] == httpx.codes.SERVICE_UNAVAILABLE
+        assert "secret" not in delivered["body"]["message"]
+        await broker.envoy.behave(install_id)
+        sent = await broker.envoy.http.post(f"/_simulator/installs/{install_id}/webhook", json={})
+        assert sent.json()["webhook"]["status"] == 200
+        assert (await broker.get_token(install_id)).generation >= 1
 
 
 async def test_envoy_that_is_down_costs_no_install(install_id: str, shared_database: str) -> None:

@@ -1,6 +1,7 @@
 """AcceptRouteWebhook: a webhook is a hint that starts an exchange, never the truth."""
 
 import asyncio
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -22,13 +23,13 @@ from broker.domain.errors import (
 from broker.domain.states import InstallState
 from broker.domain.webhooks import OtherWebhook, RouteWebhook, UninstalledWebhook, Webhook
 from broker.service.accept_route_webhook import Accepted, WebhookKind
-from tests.fakes.replica import Replica, World
+from tests.fakes.replica import BOUNDS, Replica, World
 from tests.fakes.samples import ACCESS_LIFE, KEY, OTHER_KEY, route_webhook
 from tests.fakes.steps import settled
 from tests.fakes.webhook_reader import SIGNATURE
 
 DOWN = OutcomeUnknown("http_503")
-GONE = UninstalledWebhook(KEY)
+GONE = UninstalledWebhook(KEY, b"gone")
 
 
 async def delivered(replica: Replica, webhook: Webhook) -> Accepted:
@@ -133,8 +134,8 @@ async def test_webhook_s_token_never_takes_the_place_of_another(world: World, re
 async def test_webhook_s_token_does_not_revive_a_tombstone(world: World, replica: Replica) -> None:
     """F24: only Envoy's answer does."""
     await world.install()
+    replica.endpoint.answer(GrantRefused("invalid_grant"), DOWN)
     await delivered(replica, GONE)
-    replica.endpoint.answer(DOWN)
     with pytest.raises(ProviderUnavailable):
         await delivered(replica, route_webhook())
     with pytest.raises(InstallNotFound):
@@ -174,7 +175,7 @@ async def test_f34_store_that_is_away_is_told(world: World, replica: Replica, ve
 
 async def test_overload_is_told(world: World) -> None:
     """Envoy will send it again; nothing is kept that an exchange could not follow."""
-    replica = Replica(world, max_in_flight=1)
+    replica = Replica(world, bounds=replace(BOUNDS, refreshes_waiting=1))
     gate = replica.endpoint.hold()
     first = asyncio.create_task(delivered(replica, route_webhook(b"first", OTHER_KEY)))
     await gate.arrived.wait()
@@ -214,16 +215,17 @@ async def test_vouched_webhook_is_refused_by_default(world: World, replica: Repl
 
 async def test_vouched_webhook_is_exchanged_where_callers_are_trusted(world: World) -> None:
     """The same as a signed one."""
-    replica = Replica(world, trust_vouched=True)
+    replica = Replica(world, bounds=replace(BOUNDS, trust_vouched_webhooks=True))
     accepted = await replica.accept.vouched(route_webhook())
     assert accepted.install is not None
     assert accepted.install.state is InstallState.ACTIVE
     assert world.grants == ["plugin_install"]
 
 
-async def test_uninstall_leaves_a_tombstone_at_once(replica: Replica) -> None:
+async def test_uninstall_that_envoy_confirms_leaves_a_tombstone_at_once(replica: Replica) -> None:
     """Also in this process's cache."""
     await delivered(replica, route_webhook())
+    replica.endpoint.answer(GrantRefused("invalid_grant"))
     accepted = await delivered(replica, GONE)
     assert accepted.kind is WebhookKind.UNINSTALLED
     assert accepted.install is not None

@@ -25,6 +25,9 @@ INSTALL = Install(
     validity=None,
     in_doubt=False,
     attempt=9,
+    claim_ends_at=None,
+    rejected=False,
+    last_attempt=None,
     failure=None,
     created_at=NOON,
     updated_at=NOON,
@@ -62,7 +65,7 @@ B, R, G = Verdict.BACK_OFF, Verdict.REAUTHORIZE, Verdict.GONE
         (PROVISIONAL, [T, T, T, T]),
         (ACTIVE, [T, T, T, A]),
         (REFUSED, [R, T, T, T]),
-        (GONE, [G, G, T, T]),
+        (GONE, [G, T, T, T]),
     ],
 )
 def test_free_install(state: InstallState, expected: list[Verdict]) -> None:
@@ -76,7 +79,7 @@ def test_free_install(state: InstallState, expected: list[Verdict]) -> None:
         (PROVISIONAL, [W, W, W, W]),
         (ACTIVE, [W, W, W, A]),
         (REFUSED, [R, W, W, W]),
-        (GONE, [G, G, W, W]),
+        (GONE, [G, W, W, W]),
     ],
 )
 def test_install_that_another_holds(state: InstallState, expected: list[Verdict]) -> None:

@@ -85,7 +85,9 @@ def test_the_sdks_validation_webhook_is_read() -> None:
 
 def test_uninstall_is_read_without_auth_or_payload() -> None:
     """Both may be missing in the event that ends an install."""
-    assert read(sample("plugin_uninstalled")) == UninstalledWebhook(InstallKey("4242", "1000000"))
+    assert read(sample("plugin_uninstalled")) == UninstalledWebhook(
+        InstallKey("4242", "1000000"), hashlib.sha256(sample("plugin_uninstalled")).digest()
+    )
 
 
 def test_other_events_ask_for_nothing() -> None:

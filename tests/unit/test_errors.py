@@ -25,7 +25,7 @@ def made(kind: type[Exception]) -> Exception:
         return kind("Envoy can't be reached", SOON)
     if kind is errors.Limited:
         return kind(SOON)
-    if issubclass(kind, errors.ProviderFault):
+    if issubclass(kind, errors.ProviderFault) and kind is not errors.CompanyMismatch:
         return kind("timeout")
     return kind() if kind.__init__ is not Exception.__init__ else kind(Secret(PLAIN))
 

@@ -10,6 +10,7 @@ from broker.domain.freshness import (
     DUE_JITTER_SHARE,
     DUE_SHARE,
     EXPIRY_MARGIN,
+    SHORTEST_RENEWED,
     Freshness,
     due_after,
     freshness,
@@ -19,7 +20,7 @@ from broker.domain.freshness import (
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Validity
 from tests.fakes.clock import NOON
-from tests.fakes.samples import KEY
+from tests.fakes.samples import KEY, install_of
 
 LIFETIMES = st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=3650))
 KEYS = st.builds(InstallKey, st.text(max_size=20), st.text(max_size=20))
@@ -78,14 +79,33 @@ def test_freshness_changes_at_its_very_moments(lifetime: timedelta) -> None:
         unusable: Freshness.EXPIRED,
         token.expires_at: Freshness.EXPIRED,
     }
-    assert {now: freshness(token, in_doubt=False, now=now) for now in expected} == expected
+    assert {now: freshness(install_of(token), now) for now in expected} == expected
 
 
 def test_in_doubt_is_due_at_once_and_not_expired() -> None:
     """F02: the token is served while it lives, and the mint begins behind it."""
     token = validity(DAY)
-    assert freshness(token, in_doubt=True, now=NOON) is Freshness.STALE
-    assert freshness(token, in_doubt=True, now=usable_until(token)) is Freshness.EXPIRED
+    doubtful = install_of(token, in_doubt=True)
+    assert freshness(doubtful, NOON) is Freshness.STALE
+    assert freshness(doubtful, usable_until(token)) is Freshness.EXPIRED
+
+
+def test_rejected_token_and_none_at_all_are_expired() -> None:
+    """Nobody may be handed what Envoy has answered 401 to."""
+    assert freshness(install_of(validity(DAY), rejected=True), NOON) is Freshness.EXPIRED
+    assert freshness(install_of(None), NOON) is Freshness.EXPIRED
+
+
+def test_refresh_token_that_ends_first_is_renewed_ahead_of_its_end() -> None:
+    """Or the install would need a mint though nobody did anything wrong."""
+    due = due_after(DAY, KEY, 1, timedelta(hours=6))
+    assert due == due_after(timedelta(hours=6), KEY, 1)
+    assert due_after(DAY, KEY, 1, timedelta(days=30)) == due_after(DAY, KEY, 1)
+
+
+def test_refresh_token_that_is_nearly_over_is_left_to_end() -> None:
+    """What Envoy does not prolong would else be renewed in ever shorter steps; a mint follows it."""
+    assert due_after(DAY, KEY, 1, SHORTEST_RENEWED - TICK) == due_after(DAY, KEY, 1)
 
 
 @given(LIFETIMES)

@@ -39,16 +39,23 @@ async def test_operator_s_refresh_brings_a_new_generation(world: World, replica:
 async def test_deleted_install_is_a_tombstone_that_operators_still_see(
     world: World, replica: Replica
 ) -> None:
-    """GetInstall answers what became of it; a refresh does not bring it back."""
+    """GetInstall answers what became of it, and no caller brings it back."""
     await world.install()
     await replica.get_token("", KEY.install_id)
     assert (await replica.installs.delete("", KEY.install_id)).state is InstallState.UNINSTALLED
     assert (await replica.installs.get("", KEY.install_id)).state is InstallState.UNINSTALLED
     with pytest.raises(InstallNotFound):
-        await replica.installs.refresh("", KEY.install_id)
-    with pytest.raises(InstallNotFound):
         await replica.get_token("", KEY.install_id)
     assert world.grants == []
+
+
+async def test_f25_operator_brings_back_what_was_buried_by_mistake(world: World, replica: Replica) -> None:
+    """No webhook would come again; Envoy is asked, and what it says holds."""
+    await world.install()
+    await replica.installs.delete("", KEY.install_id)
+    assert (await replica.installs.refresh("", KEY.install_id)).state is InstallState.ACTIVE
+    assert world.holds_live_token((await replica.get_token("", KEY.install_id)).holding)
+    assert world.grants == ["plugin_install"]
 
 
 async def test_batch_gives_each_request_its_own_result_in_order(world: World, replica: Replica) -> None:

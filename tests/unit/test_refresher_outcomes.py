@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from broker.domain.backoff import LONGEST
+from broker.domain.claims import Ending, Purpose
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
@@ -66,7 +67,9 @@ async def test_refresh_brings_the_next_generation(world: World, replica: Replica
     assert world.grants == ["refresh_token"]
     assert holding.install.generation == 2
     assert world.holds_live_token(holding)
-    assert replica.changes == [holding]
+    entry = replica.cache.get(KEY)
+    assert entry is not None
+    assert entry.holding == holding
     assert not world.table.rows[KEY].install.in_doubt
 
 
@@ -140,14 +143,16 @@ async def test_f07_pair_that_another_stored_meanwhile_is_adopted(world: World, r
     await gate.arrived.wait()
     newer = world.issuer.mint(grantee(), world.clock.now())
     with world.table.written(KEY) as row:
-        validity = world.table.next_validity(row, newer, timedelta(0), None)
-        world.table.put_tokens(row, newer.access_token, newer.refresh_token, validity)
+        validity = world.table.next_validity(KEY, 2, newer, timedelta(0), None)
+        world.table.put_tokens(row, 2, newer.access_token, newer.refresh_token, validity)
     gate.opened.set()
     holding = await replica.refresher.refresh(KEY, 1)
     assert holding.access_token == newer.access_token
     assert world.grants == ["refresh_token"]
     assert not holding.install.in_doubt
-    assert holding.install.failure is None or holding.install.failure.kind == "superseded"
+    assert holding.install.failure is None
+    assert holding.install.last_attempt is not None
+    assert holding.install.last_attempt.ending == Ending.SUPERSEDED
 
 
 async def test_f12_refused_mint_requires_reauthorization(world: World, replica: Replica) -> None:
@@ -210,23 +215,38 @@ async def test_f04_mint_without_a_refresh_token_does_not_bring_a_spent_one_back(
     assert len(world.presented) == 1
 
 
-async def test_f06_other_company_s_pair_is_never_handed_out(world: World, replica: Replica) -> None:
-    """P3: neither by refresh nor by mint; the old token stays, and the install is in doubt."""
+async def test_f06_other_company_s_pair_is_quarantined(world: World, replica: Replica) -> None:
+    """P3: it is never handed out, and Envoy is not asked again until somebody has looked."""
 
     def of_another(pair: IssuedTokens) -> IssuedTokens:
         return replace(pair, company_id="another company")
 
     held = await world.install()
-    for attempt in range(2):
-        error = await failed(replica, 1, of_another)
-        assert type(error) is ProviderUnavailable
-        found = await replica.store.find_holding(KEY)
-        assert found is not None
-        assert (found.access_token, found.install.company_id) == (held.access_token, COMPANY)
-        assert found.install.in_doubt
-        assert found.install.failure is not None
-        assert (found.install.failure.kind, found.install.failure.count) == ("company_mismatch", attempt + 1)
-        world.clock.advance(LONGEST)
+    error = await failed(replica, 1, of_another)
+    assert type(error) is ReauthorizationRequired
+    found = await replica.store.find_holding(KEY)
+    assert found is not None
+    assert (found.access_token, found.install.company_id) == (held.access_token, COMPANY)
+    assert found.install.state is InstallState.REAUTHORIZATION_REQUIRED
+    assert found.install.failure is not None
+    assert found.install.failure.kind == "company_mismatch"
+    world.clock.advance(LONGEST)
+    with pytest.raises(ReauthorizationRequired):
+        await replica.get_token("", KEY.install_id)
+    assert world.grants == ["refresh_token"]
+
+
+async def test_f06_operator_ends_the_quarantine(world: World, replica: Replica) -> None:
+    """Who has looked says so by a refresh: then whatever company Envoy names is the install's."""
+
+    def of_another(pair: IssuedTokens) -> IssuedTokens:
+        return replace(pair, company_id="another company")
+
+    await world.install()
+    await failed(replica, 1, of_another)
+    replica.endpoint.answer(of_another)
+    holding = await replica.refresher.refresh(KEY, 1, Purpose.FORCED)
+    assert (holding.install.state, holding.install.company_id) == (InstallState.ACTIVE, "another company")
     assert world.grants == ["refresh_token", "plugin_install"]
 
 

@@ -1,6 +1,7 @@
 """Refresher: what it does when the database fails it, and when others hold the claim."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,12 +16,13 @@ from broker.domain.errors import (
     StoreUnavailable,
 )
 from broker.domain.identifiers import InstallKey
-from broker.service.refresher import KEEP_TRIES, PATIENCE_IN_CLAIMS, POLL_INTERVAL
-from tests.fakes.replica import Replica, World
+from broker.service.refresher import PATIENCE_IN_CLAIMS, POLL_INTERVAL
+from tests.fakes.replica import BOUNDS, MAX_STALENESS, Replica, World
 from tests.fakes.samples import KEY, OTHER_KEY, TIMING, due, route_webhook
 from tests.fakes.steps import Steps, settled
 from tests.fakes.store_faults import Moment
 
+TRIES = 6
 SECOND = timedelta(seconds=1)
 BUSY = Overloaded("every connection is in use", SECOND)
 
@@ -50,29 +52,50 @@ async def test_f32_claim_of_unknown_fate_is_waited_out_and_then_minted(
 
 @pytest.mark.parametrize("error", [None, BUSY], ids=["away", "busy"])
 @pytest.mark.parametrize("moment", Moment)
-async def test_f31_pair_is_kept_again_until_it_is_stored(
+async def test_f31_pair_is_served_at_once_and_kept_again_until_it_is_stored(
     world: World, replica: Replica, moment: Moment, error: RetryableError | None
 ) -> None:
-    """It may be the only live one; twice the same write is one generation."""
+    """It may be the only live one, and its callers need not wait for the database; twice the same write is one."""
     await world.install()
-    replica.store.faults.next("keep", moment, times=KEEP_TRIES - 1, error=error)
-    holding = await world.clock.run(replica.refresher.refresh(KEY, 1))
+    replica.store.faults.next("keep", moment, times=TRIES - 1, error=error)
+    holding = await replica.refresher.refresh(KEY, 1)
     assert holding.install.generation == 2
     assert world.holds_live_token(holding)
-    assert not holding.install.in_doubt
+    assert (await replica.get_token("", KEY.install_id)).holding.access_token == holding.access_token
+    await world.clock.run(replica.refresher.drain())
+    assert replica.store.calls["keep"] == TRIES
+    stored = await world.clock.run(replica.refresher.refresh(KEY, 1))
+    assert stored.access_token == holding.access_token
+    assert stored.install.generation == 2
+    assert not world.table.rows[KEY].install.in_doubt
     assert world.grants == ["refresh_token"]
-    assert replica.store.calls["keep"] == KEEP_TRIES
 
 
-async def test_f31_pair_that_can_not_be_stored_is_minted_past(world: World, replica: Replica) -> None:
+async def test_f31_pair_that_is_never_stored_is_minted_past(world: World, replica: Replica) -> None:
     """The tries are bounded; what was presented is never presented again."""
     await world.install()
-    replica.store.faults.next("keep", times=KEEP_TRIES)
-    with pytest.raises(StoreUnavailable):
-        await world.clock.run(replica.refresher.refresh(KEY, 1))
-    holding = await world.clock.run(replica.refresher.refresh(KEY, 1))
-    assert world.grants == ["refresh_token", "plugin_install"]
+    replica.store.faults.next("keep", times=1000)
+    holding = await replica.refresher.refresh(KEY, 1)
+    await world.clock.run(replica.refresher.drain())
     assert world.holds_live_token(holding)
+    survivor = Replica(world)
+    minted = await world.clock.run(survivor.refresher.refresh(KEY, 1))
+    assert world.grants == ["refresh_token", "plugin_install"]
+    assert world.holds_live_token(minted)
+
+
+async def test_f31_pair_that_only_memory_has_yields_to_what_was_minted_since(world: World) -> None:
+    """P3: its process learns of the newer one when it next looks, also if both have the same generation."""
+    await world.install()
+    cut_off = Replica(world)
+    cut_off.store.faults.next("keep", times=1000)
+    await cut_off.refresher.refresh(KEY, 1)
+    await world.clock.run(cut_off.refresher.drain())
+    minted = await world.clock.run(Replica(world).refresher.refresh(KEY, 1))
+    world.clock.advance(MAX_STALENESS)
+    entry = await cut_off.get_token("", KEY.install_id)
+    assert entry.holding.access_token == minted.access_token
+    assert world.holds_live_token(entry.holding)
 
 
 async def test_resolution_that_can_not_be_stored_is_safe(world: World, replica: Replica) -> None:
@@ -130,7 +153,7 @@ async def test_f02_answer_that_does_not_come_ends_with_the_call_s_limit(
 
 
 async def test_claim_of_another_is_waited_for_and_its_pair_adopted(world: World, replica: Replica) -> None:
-    """P4 over replicas: the loser polls, holds nothing, and asks Envoy for nothing."""
+    """P4 over replicas: the loser reads, locks nothing, and asks Envoy for nothing."""
     await world.install()
     winner = Replica(world)
     gate = winner.endpoint.hold()
@@ -146,7 +169,7 @@ async def test_claim_of_another_is_waited_for_and_its_pair_adopted(world: World,
     world.clock.advance(POLL_INTERVAL)
     assert (await loser).install.generation == 2
     assert world.grants == ["refresh_token"]
-    assert replica.store.calls["claim"] == 3
+    assert replica.store.calls["claim"] == 1
 
 
 async def test_claim_of_another_that_died_ends_and_is_followed(world: World, replica: Replica) -> None:
@@ -167,7 +190,7 @@ async def test_patience_with_the_claims_of_others_ends(world: World, replica: Re
     waiter = asyncio.create_task(replica.refresher.refresh(KEY, 1))
     while not waiter.done():
         with world.table.written(KEY) as row:
-            row.claim_expires_at = world.clock.now() + TIMING.claim
+            row.install = replace(row.install, claim_ends_at=world.clock.now() + TIMING.claim)
         await settled()
         world.clock.advance(POLL_INTERVAL)
     with pytest.raises(ProviderUnavailable):
@@ -178,7 +201,7 @@ async def test_patience_with_the_claims_of_others_ends(world: World, replica: Re
 
 async def test_overload_is_shed_and_work_under_way_can_be_joined(world: World) -> None:
     """Bounded refreshes in flight; who waits for one of them costs nothing more."""
-    replica = Replica(world, max_in_flight=1)
+    replica = Replica(world, bounds=replace(BOUNDS, refreshes_waiting=1))
     await world.install()
     await world.install(OTHER_KEY)
     gate = replica.endpoint.hold()

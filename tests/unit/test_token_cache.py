@@ -11,7 +11,7 @@ from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, Validity
 from broker.domain.secret import Secret
 from broker.domain.states import InstallState
-from broker.service.token_cache import TokenCache
+from broker.service.token_cache import LOOK_AHEAD_SHARE, TokenCache
 from tests.fakes.clock import NOON
 from tests.fakes.samples import ACCESS_LIFE, COMPANY, KEY
 
@@ -37,6 +37,9 @@ def holding(
         validity=validity,
         in_doubt=in_doubt,
         attempt=attempt,
+        claim_ends_at=None,
+        rejected=False,
+        last_attempt=None,
         failure=None,
         created_at=NOON,
         updated_at=NOON,
@@ -114,16 +117,16 @@ def test_entry_is_believed_for_max_staleness() -> None:
     """F36: without any hint, another replica's news is seen by then."""
     entry = cache_of().put(holding(), NOON)
     assert entry.check_at == NOON + STALENESS
-    assert entry.fresh_until == NOON + STALENESS
+    assert entry.look_at == entry.fresh_until == NOON + STALENESS * LOOK_AHEAD_SHARE
     assert entry.usable_until == usable_until(VALIDITY)
 
 
 @pytest.mark.parametrize(
     ("validity", "fresh_until"),
     [
-        (replace(VALIDITY, refresh_due_at=NOON + STALENESS / 2), NOON + STALENESS / 2),
+        (replace(VALIDITY, refresh_due_at=NOON + STALENESS / 4), NOON + STALENESS / 4),
         (replace(VALIDITY, refresh_due_at=NOON), NOON),
-        (VALIDITY, NOON + STALENESS),
+        (VALIDITY, NOON + STALENESS * LOOK_AHEAD_SHARE),
     ],
     ids=["due before the next look", "due now", "due later"],
 )

@@ -43,7 +43,9 @@ class EnvoyWebhookReader:
             return _route_webhook(app, document, meta, hashlib.sha256(body).digest())
         if not isinstance(event, str):
             raise InvalidField("meta.event", "must be a string")
-        return UninstalledWebhook(_key(app, meta)) if event == UNINSTALLED else OtherWebhook()
+        if event != UNINSTALLED:
+            return OtherWebhook()
+        return UninstalledWebhook(_key(app, meta), hashlib.sha256(body).digest())
 
 
 def _verify(client_secret: Secret, body: bytes, signature: str) -> None:

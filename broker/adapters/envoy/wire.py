@@ -23,11 +23,8 @@ from broker.domain.secret import Secret
 from broker.domain.tokens import readable_token
 
 # RFC 6749 section 5.2. What Envoy says beyond these codes is not documented.
-_VERDICTS: Final[Mapping[object, type[ClientRefused | GrantRefused]]] = {
-    "invalid_client": ClientRefused,
-    "unauthorized_client": ClientRefused,
-    "invalid_grant": GrantRefused,
-}
+_CLIENT_REFUSALS: Final = frozenset({"invalid_client", "unauthorized_client"})
+_GRANT_REFUSAL: Final = "invalid_grant"
 _OUR_FAULTS: Final = frozenset({"invalid_request", "invalid_scope", "unsupported_grant_type"})
 _REFUSAL_STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED})
 
@@ -170,7 +167,8 @@ def read_answer(answer: TokenAnswer, *, grant_type: GrantType, requested_at: dat
         raise Limited(read_retry_after(answer.retry_after, answer.date, requested_at))
     if not body_matters(answer.status):
         is_redirect = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST
-        raise OutcomeUnknown("redirect" if is_redirect else f"status_{answer.status}")
+        kind = "redirect" if is_redirect else f"status_{answer.status}"
+        raise OutcomeUnknown(kind, read_retry_after(answer.retry_after, answer.date, requested_at))
     unreadable = ""
     document: dict[str, object] = {}
     try:
@@ -206,9 +204,12 @@ def _issued(document: Mapping[str, object], grant_type: GrantType, requested_at:
 
 
 def _verdict(document: Mapping[str, object]) -> ProviderFault | None:
-    code = document.get("error")
-    verdict = _VERDICTS.get(code) if isinstance(code, str) else None
-    return verdict(str(code)) if verdict else None
+    match document.get("error"):
+        case str(code) if code in _CLIENT_REFUSALS:
+            return ClientRefused(code, named=True)
+        case str(code) if code == _GRANT_REFUSAL:
+            return GrantRefused(code)
+    return None
 
 
 def _refusal(document: Mapping[str, object], status: int, grant_type: GrantType) -> ProviderFault:

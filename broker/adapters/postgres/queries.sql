@@ -11,6 +11,20 @@ FROM token_broker.installs
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 FOR UPDATE;
 
+-- name: lock_unless_locked
+SELECT *, clock_timestamp() AS now
+FROM token_broker.installs
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
+FOR UPDATE SKIP LOCKED;
+
+-- name: due
+-- statement_timestamp() is stable, so that the index ends the search; clock_timestamp() would read all of it.
+SELECT plugin_id, install_id, generation, statement_timestamp() - due_at AS overdue
+FROM token_broker.installs
+WHERE due_at <= statement_timestamp() AND plugin_id <> ALL (%(except_for)s)
+ORDER BY due_at
+LIMIT %(limit)s;
+
 -- name: page
 SELECT *, clock_timestamp() AS now
 FROM token_broker.installs
@@ -22,22 +36,26 @@ ORDER BY plugin_id, install_id
 LIMIT %(limit)s;
 
 -- name: enrol
-INSERT INTO token_broker.installs (plugin_id, install_id, company_id)
-VALUES (%(plugin_id)s, %(install_id)s, %(company_id)s)
+-- The exchange follows at once. Should its process die first, the sweep finds the install after a grace.
+INSERT INTO token_broker.installs (plugin_id, install_id, company_id, due_at)
+VALUES (%(plugin_id)s, %(install_id)s, %(company_id)s, clock_timestamp() + %(grace)s)
 ON CONFLICT (plugin_id, install_id) DO NOTHING;
 
 -- name: take_claim
+-- Due again when the claim ends: if its holder is never heard of, another attempt must follow.
 UPDATE token_broker.installs
-SET attempt          = attempt + 1,
+SET attempt          = %(attempt)s,
+    claim_id         = %(claim_id)s,
     in_doubt         = true,
     claim_owner      = %(owner)s,
     claim_expires_at = clock_timestamp() + %(life)s,
+    due_at           = clock_timestamp() + %(life)s,
     updated_at       = clock_timestamp()
-WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING attempt;
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
 -- name: store_pair
--- The row is locked, and the fence has been passed. A later attempt keeps its claim and its doubt.
+-- The row is locked, and the fence has been passed. `settled`: this is the newest attempt, and the only one of its
+-- number. Else another's claim and doubt stay, or the doubt comes up anew.
 UPDATE token_broker.installs
 SET state                    = %(state)s,
     company_id               = %(company_id)s,
@@ -49,15 +67,22 @@ SET state                    = %(state)s,
     expires_at               = %(expires_at)s,
     refresh_due_at           = %(refresh_due_at)s,
     refresh_token_expires_at = %(refresh_token_expires_at)s,
-    stored_attempt           = %(stored_attempt)s,
-    in_doubt                 = in_doubt AND attempt <> %(stored_attempt)s,
-    claim_owner              = CASE WHEN attempt <> %(stored_attempt)s THEN claim_owner END,
-    claim_expires_at         = CASE WHEN attempt <> %(stored_attempt)s THEN claim_expires_at END,
+    attempt                  = greatest(attempt, %(attempt)s),
+    stored_attempt           = %(attempt)s,
+    stored_claim_id          = %(claim_id)s,
+    in_doubt                 = NOT %(settled)s,
+    claim_owner              = CASE WHEN NOT %(settled)s THEN claim_owner END,
+    claim_expires_at         = CASE WHEN NOT %(settled)s THEN claim_expires_at END,
+    due_at                   = CASE WHEN %(settled)s THEN %(refresh_due_at)s
+                                    ELSE greatest(claim_expires_at, clock_timestamp()) END,
+    rejected_generation      = 0,
     failure_kind             = NULL,
     failure_count            = 0,
     failed_at                = NULL,
     retry_at                 = NULL,
     webhook_digest           = coalesce(%(webhook_digest)s, webhook_digest),
+    last_ending              = %(ending)s,
+    last_ended_at            = clock_timestamp(),
     updated_at               = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
@@ -65,22 +90,50 @@ RETURNING *, clock_timestamp() AS now;
 -- name: lose_fence
 UPDATE token_broker.installs
 SET in_doubt   = true,
+    due_at     = CASE WHEN state IN ('provisional', 'active') THEN greatest(claim_expires_at, clock_timestamp()) END,
     updated_at = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
 
 -- name: resolve
--- The row is locked, and no later attempt has begun.
+-- The row is locked, and this is still the newest attempt.
 UPDATE token_broker.installs
 SET state            = %(state)s,
     in_doubt         = %(in_doubt)s,
     claim_owner      = NULL,
     claim_expires_at = NULL,
+    due_at           = %(due_at)s,
     failure_kind     = %(kind)s,
     failure_count    = failure_count + 1,
     failed_at        = clock_timestamp(),
     retry_at         = clock_timestamp() + %(retry_in)s,
+    last_ending      = %(kind)s,
+    last_ended_at    = clock_timestamp(),
     updated_at       = clock_timestamp()
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
+RETURNING *, clock_timestamp() AS now;
+
+-- name: end_superseded
+-- The row is locked, and this is still the newest attempt: it met another's pair, which is no failure.
+UPDATE token_broker.installs
+SET in_doubt         = %(in_doubt)s,
+    claim_owner      = NULL,
+    claim_expires_at = NULL,
+    due_at           = %(due_at)s,
+    last_ending      = %(kind)s,
+    last_ended_at    = clock_timestamp(),
+    updated_at       = clock_timestamp()
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
+RETURNING *, clock_timestamp() AS now;
+
+-- name: reject
+-- The row is locked, the generation is the newest, and the cool-down is over.
+UPDATE token_broker.installs
+SET rejected_generation = generation,
+    rejected_at         = clock_timestamp(),
+    due_at              = CASE WHEN state IN ('provisional', 'active')
+                               THEN greatest(claim_expires_at, retry_at, clock_timestamp()) END,
+    updated_at          = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
 
@@ -110,9 +163,12 @@ SET state                    = 'uninstalled',
     refresh_token_expires_at = NULL,
     attempt                  = attempt + 1,
     stored_attempt           = attempt + 1,
+    claim_id                 = NULL,
+    stored_claim_id          = NULL,
     in_doubt                 = false,
     claim_owner              = NULL,
     claim_expires_at         = NULL,
+    due_at                   = NULL,
     failure_kind             = NULL,
     failure_count            = 0,
     failed_at                = NULL,
@@ -121,5 +177,32 @@ SET state                    = 'uninstalled',
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
 
+-- name: find_health
+SELECT *, clock_timestamp() AS now
+FROM token_broker.provider_health
+WHERE plugin_id = %(plugin_id)s
+FOR UPDATE;
+
+-- name: enrol_health
+INSERT INTO token_broker.provider_health (plugin_id, level, level_at)
+VALUES (%(plugin_id)s, %(level)s, clock_timestamp())
+ON CONFLICT (plugin_id) DO NOTHING;
+
+-- name: write_health
+UPDATE token_broker.provider_health
+SET level        = %(level)s,
+    level_at     = %(level_at)s,
+    failing      = %(failing)s,
+    last_failing = %(last_failing)s,
+    kind         = %(kind)s,
+    openings     = %(openings)s,
+    open_until   = %(open_until)s,
+    probe_until  = %(probe_until)s,
+    closed_at    = %(closed_at)s
+WHERE plugin_id = %(plugin_id)s;
+
 -- name: schema_version
 SELECT max(version) AS version FROM token_broker.migrations;
+
+-- name: notify
+SELECT pg_notify(%(channel)s, %(payload)s);

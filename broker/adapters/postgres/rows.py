@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Failure, Holding, Install, IssuedTokens, Validity
+from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
-from broker.domain.states import InstallState
-from broker.ports import Cipher
+from broker.domain.states import SERVING_STATES, InstallState
+from broker.ports import Cipher, Resolution
 
 TABLE: Final = "token_broker.installs"
 ACCESS_TOKEN: Final = "access_token"
@@ -45,7 +45,10 @@ def install_of(row: Row, asked_at: datetime) -> Install:
         validity=_validity_of(row, shift),
         in_doubt=row["in_doubt"],
         attempt=row["attempt"],
+        claim_ends_at=row["claim_expires_at"] + shift if row["claim_expires_at"] is not None else None,
+        rejected=row["rejected_generation"] == row["generation"] > 0,
         failure=_failure_of(row, shift),
+        last_attempt=_last_attempt_of(row, shift),
         # For people: as they stand there, so that two looks see the same.
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -86,13 +89,15 @@ class NewTokenSet:
     refresh_token_expires_at: datetime | None
 
 
-def new_token_set(row: Row, issued: IssuedTokens, read_at: datetime, cipher: Cipher) -> NewTokenSet:
+def new_token_set(
+    row: Row, issued: IssuedTokens, generation: int, read_at: datetime, cipher: Cipher
+) -> NewTokenSet:
     """The next token set of a locked row. `read_at`: just after the row was received.
 
     After a refresh that brought no refresh token the old one stays, sealed anew for the new generation.
     After a mint it does not: it may be the very one that must not be presented again.
     """
-    key, generation = key_of(row), row["generation"] + 1
+    key = key_of(row)
     issued_at = row["now"] - (read_at - issued.requested_at)
     refresh_token, refresh_end = issued.refresh_token, None
     if refresh_token is None and not issued.minted:
@@ -107,9 +112,23 @@ def new_token_set(row: Row, issued: IssuedTokens, read_at: datetime, cipher: Cip
         else None,
         issued_at=issued_at,
         expires_at=issued_at + issued.expires_in,
-        refresh_due_at=issued_at + due_after(issued.expires_in, key, generation),
+        refresh_due_at=issued_at
+        + due_after(
+            issued.expires_in, key, generation, refresh_end - issued_at if refresh_end is not None else None
+        ),
         refresh_token_expires_at=refresh_end,
     )
+
+
+def due_at_after(row: Row, state: InstallState, resolution: Resolution) -> datetime | None:
+    """When a locked row wants its next attempt after one that brought no pair, on the database's clock."""
+    if state not in SERVING_STATES:
+        return None
+    retry_at: datetime = row["now"] + resolution.retry_in
+    wanted_at: datetime | None = row["refresh_due_at"]
+    if resolution.in_doubt or wanted_at is None or row["rejected_generation"] == row["generation"]:
+        return retry_at
+    return max(retry_at, wanted_at)
 
 
 def _validity_of(row: Row, shift: timedelta) -> Validity | None:
@@ -133,3 +152,9 @@ def _failure_of(row: Row, shift: timedelta) -> Failure | None:
         failed_at=row["failed_at"] + shift,
         retry_at=row["retry_at"] + shift,
     )
+
+
+def _last_attempt_of(row: Row, shift: timedelta) -> EndedAttempt | None:
+    if row["last_ending"] is None:
+        return None
+    return EndedAttempt(row["last_ending"], row["last_ended_at"] + shift)

@@ -7,6 +7,7 @@ What was written is opened behind the transaction: a token that does not open mu
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import uuid4
 
 from broker.adapters.postgres.connections import Connection, Connections
 from broker.adapters.postgres.queries import QUERIES
@@ -14,8 +15,10 @@ from broker.adapters.postgres.rows import (
     ACCESS_TOKEN,
     REFRESH_TOKEN,
     Row,
+    due_at_after,
     holding_of,
     install_of,
+    key_of,
     new_token_set,
     open_token,
     seal_context,
@@ -25,9 +28,12 @@ from broker.domain.claims import (
     Claim,
     ClaimHeld,
     ClaimTerms,
+    Ending,
     Verdict,
     confirmed_company,
     decide,
+    ending_of,
+    next_generation,
     presentable,
 )
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
@@ -35,9 +41,11 @@ from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens
 from broker.domain.states import InstallEvent, InstallState, after
 from broker.domain.webhooks import RouteWebhook
-from broker.ports import Cipher, Clock, InstallFilter, Resolution
+from broker.ports import Cipher, Clock, DueInstall, InstallFilter, Resolution
 
 FIRST_GENERATION: Final = 1
+# How long after its enrolment an install is due, if nothing has become of it.
+ENROL_GRACE: Final = timedelta(minutes=1)
 
 
 class PostgresInstallStore:
@@ -77,21 +85,36 @@ class PostgresInstallStore:
             cursor = await connection.execute(QUERIES["page"], parameters)
             return [install_of(row, asked_at) for row in await cursor.fetchall()]
 
-    async def enrol(self, key: InstallKey, company_id: str) -> None:
+    async def due(self, limit: int, *, except_for: Sequence[str] = ()) -> Sequence[DueInstall]:
         async with self._connections.connection() as connection:
-            await connection.execute(QUERIES["enrol"], {**key._asdict(), "company_id": company_id})
+            cursor = await connection.execute(
+                QUERIES["due"], {"limit": limit, "except_for": list(except_for)}
+            )
+            return [
+                DueInstall(key_of(row), row["generation"], row["overdue"]) for row in await cursor.fetchall()
+            ]
 
-    async def claim(self, key: InstallKey, terms: ClaimTerms) -> Claim | Holding | ClaimHeld | BackingOff:
+    async def enrol(self, key: InstallKey, company_id: str) -> None:
+        parameters = {**key._asdict(), "company_id": company_id, "grace": ENROL_GRACE}
+        async with self._connections.connection() as connection:
+            await connection.execute(QUERIES["enrol"], parameters)
+
+    async def claim(
+        self, key: InstallKey, terms: ClaimTerms, *, skip_locked: bool = False
+    ) -> Claim | Holding | ClaimHeld | BackingOff:
         asked_at = self._clock.now()
         async with self._connections.transaction() as connection:
-            row = await _one(connection, "lock", key)
+            row = await _one(connection, "lock_unless_locked" if skip_locked else "lock", key)
+            if row is None and skip_locked:
+                return ClaimHeld(timedelta(0))
             if row is None:
                 raise InstallNotFound
             answer = self._answer(row, terms, asked_at)
             if not isinstance(answer, Claim):
                 return answer
-            # Numbers the attempt as the answer did: the row is locked in between.
-            await _one(connection, "take_claim", key, owner=terms.owner, life=terms.life)
+            named = {"attempt": answer.attempt, "claim_id": answer.claim_id}
+            parameters = {**key._asdict(), **named, "owner": terms.owner, "life": terms.life}
+            await connection.execute(QUERIES["take_claim"], parameters)
         return answer
 
     async def keep(self, claim: Claim, issued: IssuedTokens) -> Holding:
@@ -100,7 +123,7 @@ class PostgresInstallStore:
             row = await _locked(connection, claim.key)
             if row["stored_attempt"] < claim.attempt:
                 row = await self._store_pair(connection, row, claim, issued)
-            elif row["stored_attempt"] > claim.attempt:
+            elif row["stored_claim_id"] != claim.claim_id:
                 if row["state"] == InstallState.UNINSTALLED:
                     raise InstallNotFound
                 row = await _written(connection, "lose_fence", claim.key)
@@ -110,18 +133,22 @@ class PostgresInstallStore:
         asked_at = self._clock.now()
         async with self._connections.transaction() as connection:
             row = await _locked(connection, claim.key)
-            if row["attempt"] == claim.attempt:
-                state = InstallState(row["state"])
-                row = await _written(
-                    connection,
-                    "resolve",
-                    claim.key,
-                    state=after(state, InstallEvent.MINT_REFUSED) if resolution.mint_refused else state,
-                    in_doubt=resolution.in_doubt,
-                    kind=resolution.kind,
-                    retry_in=resolution.retry_in,
-                )
+            if row["claim_id"] == claim.claim_id:
+                row = await self._end(connection, row, claim, resolution)
         return holding_of(row, asked_at, self._cipher)
+
+    async def reject(self, key: InstallKey, generation: int, cool_down: timedelta) -> tuple[Holding, bool]:
+        asked_at = self._clock.now()
+        async with self._connections.transaction() as connection:
+            row = await _locked(connection, key)
+            rejected = (
+                row["generation"] == generation != row["rejected_generation"]
+                and row["access_token"] is not None
+                and (row["rejected_at"] is None or row["now"] >= row["rejected_at"] + cool_down)
+            )
+            if rejected:
+                row = await _written(connection, "reject", key)
+        return holding_of(row, asked_at, self._cipher), rejected
 
     async def keep_provisional(self, webhook: RouteWebhook, issued_at: datetime) -> Holding:
         asked_at = self._clock.now()
@@ -187,27 +214,27 @@ class PostgresInstallStore:
     def _claim_on(self, row: Row, install: Install, terms: ClaimTerms, asked_at: datetime) -> Claim:
         may_present = presentable(install, terms, asked_at)
         return Claim(
-            key=install.key,
+            install=install,
             attempt=install.attempt + 1,
-            generation=install.generation,
+            claim_id=uuid4(),
+            generation=max(install.generation, terms.seen_generation or 0),
             expires_at=asked_at + terms.life,
             refresh_token=open_token(row, REFRESH_TOKEN, self._cipher) if may_present else None,
-            was_in_doubt=install.in_doubt,
             purpose=terms.purpose,
             company_id=confirmed_company(install),
-            failures=install.failure.count if install.failure is not None else 0,
             webhook_digest=terms.webhook_digest,
         )
 
     async def _store_pair(self, connection: Connection, row: Row, claim: Claim, issued: IssuedTokens) -> Row:
-        tokens = new_token_set(row, issued, self._clock.now(), self._cipher)
+        generation = next_generation(row["generation"], claim)
+        tokens = new_token_set(row, issued, generation, self._clock.now(), self._cipher)
         return await _written(
             connection,
             "store_pair",
             claim.key,
             state=after(InstallState(row["state"]), InstallEvent.PAIR_STORED),
             company_id=issued.company_id or row["company_id"],
-            generation=row["generation"] + 1,
+            generation=generation,
             token_type=issued.token_type,
             access_token=tokens.access_token,
             refresh_token=tokens.refresh_token,
@@ -215,8 +242,28 @@ class PostgresInstallStore:
             expires_at=tokens.expires_at,
             refresh_due_at=tokens.refresh_due_at,
             refresh_token_expires_at=tokens.refresh_token_expires_at,
-            stored_attempt=claim.attempt,
+            attempt=claim.attempt,
+            claim_id=claim.claim_id,
+            settled=row["claim_id"] == claim.claim_id,
             webhook_digest=claim.webhook_digest,
+            ending=ending_of(claim, issued),
+        )
+
+    async def _end(self, connection: Connection, row: Row, claim: Claim, resolution: Resolution) -> Row:
+        if resolution.event is InstallEvent.UNINSTALLED:
+            return await _written(connection, "bury", claim.key)
+        state = InstallState(row["state"])
+        if resolution.event is not None:
+            state = after(state, resolution.event)
+        ended = {
+            "kind": resolution.kind,
+            "in_doubt": resolution.in_doubt,
+            "due_at": due_at_after(row, state, resolution),
+        }
+        if resolution.kind == Ending.SUPERSEDED:
+            return await _written(connection, "end_superseded", claim.key, **ended)
+        return await _written(
+            connection, "resolve", claim.key, state=state, retry_in=resolution.retry_in, **ended
         )
 
 

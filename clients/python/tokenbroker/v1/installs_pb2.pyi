@@ -77,6 +77,8 @@ class Install(_message.Message):
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """Output only. The app."""
     install_id: _builtins.str
@@ -94,6 +96,10 @@ class Install(_message.Message):
     """
     attempt: _builtins.int
     """Output only. The number of the newest attempt to fetch a pair."""
+    rejected: _builtins.bool
+    """Output only. Whether a caller has reported that Envoy rejects the newest
+    token. It is then handed out no more, and a refresh is due.
+    """
     @_builtins.property
     def expires_in(self) -> _duration_pb2.Duration:
         """Output only. The access token's lifetime left. Absent without a token, and 0
@@ -126,6 +132,10 @@ class Install(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output only. When the install last changed."""
 
+    @_builtins.property
+    def last_attempt(self) -> Global___EndedAttempt:
+        """Output only. How the last attempt to fetch a pair ended. Absent before the first."""
+
     def __init__(
         self,
         *,
@@ -143,14 +153,49 @@ class Install(_message.Message):
         last_failure: Global___RefreshFailure | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        last_attempt: Global___EndedAttempt | None = ...,
+        rejected: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "last_failure", b"last_failure", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "last_attempt", b"last_attempt", "last_failure", b"last_failure", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "company_id", b"company_id", "create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "generation", b"generation", "in_doubt", b"in_doubt", "install_id", b"install_id", "last_failure", b"last_failure", "plugin_id", b"plugin_id", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "company_id", b"company_id", "create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "generation", b"generation", "in_doubt", b"in_doubt", "install_id", b"install_id", "last_attempt", b"last_attempt", "last_failure", b"last_failure", "plugin_id", b"plugin_id", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "rejected", b"rejected", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Install: _TypeAlias = Install  # noqa: Y015
+
+@_typing.final
+class EndedAttempt(_message.Message):
+    """EndedAttempt is an attempt to fetch a pair, once it is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDING_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ending: _builtins.str
+    """Output only. "refreshed" (the refresh token bought a pair), "minted" (there was
+    none to present, or a webhook asked for a new pair), "minted_after_refusal"
+    (Envoy refused the refresh token first), "minted_in_doubt" (the outcome of an
+    earlier attempt was unknown), "superseded" (another attempt's pair stood there
+    already), or the kind of a failure, as in RefreshFailure.
+    """
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ended."""
+
+    def __init__(
+        self,
+        *,
+        ending: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "ending", b"ending"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndedAttempt: _TypeAlias = EndedAttempt  # noqa: Y015
 
 @_typing.final
 class RefreshFailure(_message.Message):

@@ -89,7 +89,8 @@ class InstallsServicer:
 
     def RefreshInstall(self, request, context):
         """RefreshInstall fetches a new token pair now, whether or not it is due, and
-        answers when it is stored. A refresh that is under way is joined.
+        answers when it is stored. A refresh that is under way is joined. Of a
+        tombstone, too, Envoy is asked: if it gives a pair, the install is back.
 
         Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
         PROVIDER_UNAVAILABLE, CLIENT_CREDENTIALS_REFUSED, STORE_UNAVAILABLE.
@@ -101,8 +102,8 @@ class InstallsServicer:
     def DeleteInstall(self, request, context):
         """DeleteInstall destroys an install's tokens and leaves a tombstone, as Envoy's
         plugin_uninstalled event does. Doing it twice is no error. It does not
-        uninstall the app at Envoy: the company does that. A new route webhook brings
-        the install back.
+        uninstall the app at Envoy: the company does that. A new route webhook, or
+        RefreshInstall, brings the install back.
 
         Errors: INVALID_FIELD, INSTALL_NOT_FOUND, STORE_UNAVAILABLE.
         """

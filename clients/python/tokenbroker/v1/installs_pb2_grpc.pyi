@@ -50,7 +50,8 @@ class InstallsStub:
     """
     RefreshInstall: _grpc.UnaryUnaryMultiCallable[_installs_pb2.RefreshInstallRequest, _installs_pb2.RefreshInstallResponse]
     """RefreshInstall fetches a new token pair now, whether or not it is due, and
-    answers when it is stored. A refresh that is under way is joined.
+    answers when it is stored. A refresh that is under way is joined. Of a
+    tombstone, too, Envoy is asked: if it gives a pair, the install is back.
 
     Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
     PROVIDER_UNAVAILABLE, CLIENT_CREDENTIALS_REFUSED, STORE_UNAVAILABLE.
@@ -58,8 +59,8 @@ class InstallsStub:
     DeleteInstall: _grpc.UnaryUnaryMultiCallable[_installs_pb2.DeleteInstallRequest, _installs_pb2.DeleteInstallResponse]
     """DeleteInstall destroys an install's tokens and leaves a tombstone, as Envoy's
     plugin_uninstalled event does. Doing it twice is no error. It does not
-    uninstall the app at Envoy: the company does that. A new route webhook brings
-    the install back.
+    uninstall the app at Envoy: the company does that. A new route webhook, or
+    RefreshInstall, brings the install back.
 
     Errors: INVALID_FIELD, INSTALL_NOT_FOUND, STORE_UNAVAILABLE.
     """
@@ -86,7 +87,8 @@ class InstallsAsyncStub(InstallsStub):
     """
     RefreshInstall: _aio.UnaryUnaryMultiCallable[_installs_pb2.RefreshInstallRequest, _installs_pb2.RefreshInstallResponse]  # type: ignore[assignment]
     """RefreshInstall fetches a new token pair now, whether or not it is due, and
-    answers when it is stored. A refresh that is under way is joined.
+    answers when it is stored. A refresh that is under way is joined. Of a
+    tombstone, too, Envoy is asked: if it gives a pair, the install is back.
 
     Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
     PROVIDER_UNAVAILABLE, CLIENT_CREDENTIALS_REFUSED, STORE_UNAVAILABLE.
@@ -94,8 +96,8 @@ class InstallsAsyncStub(InstallsStub):
     DeleteInstall: _aio.UnaryUnaryMultiCallable[_installs_pb2.DeleteInstallRequest, _installs_pb2.DeleteInstallResponse]  # type: ignore[assignment]
     """DeleteInstall destroys an install's tokens and leaves a tombstone, as Envoy's
     plugin_uninstalled event does. Doing it twice is no error. It does not
-    uninstall the app at Envoy: the company does that. A new route webhook brings
-    the install back.
+    uninstall the app at Envoy: the company does that. A new route webhook, or
+    RefreshInstall, brings the install back.
 
     Errors: INVALID_FIELD, INSTALL_NOT_FOUND, STORE_UNAVAILABLE.
     """
@@ -137,7 +139,8 @@ class InstallsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_installs_pb2.RefreshInstallResponse, _abc.Awaitable[_installs_pb2.RefreshInstallResponse]]:
         """RefreshInstall fetches a new token pair now, whether or not it is due, and
-        answers when it is stored. A refresh that is under way is joined.
+        answers when it is stored. A refresh that is under way is joined. Of a
+        tombstone, too, Envoy is asked: if it gives a pair, the install is back.
 
         Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
         PROVIDER_UNAVAILABLE, CLIENT_CREDENTIALS_REFUSED, STORE_UNAVAILABLE.
@@ -151,8 +154,8 @@ class InstallsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_installs_pb2.DeleteInstallResponse, _abc.Awaitable[_installs_pb2.DeleteInstallResponse]]:
         """DeleteInstall destroys an install's tokens and leaves a tombstone, as Envoy's
         plugin_uninstalled event does. Doing it twice is no error. It does not
-        uninstall the app at Envoy: the company does that. A new route webhook brings
-        the install back.
+        uninstall the app at Envoy: the company does that. A new route webhook, or
+        RefreshInstall, brings the install back.
 
         Errors: INVALID_FIELD, INSTALL_NOT_FOUND, STORE_UNAVAILABLE.
         """

@@ -34,7 +34,9 @@ class _WebhookKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WebhookKi
     WEBHOOK_KIND_ROUTE: _WebhookKind.ValueType  # 1
     """A route webhook: an install's token pair was fetched, or is being kept."""
     WEBHOOK_KIND_UNINSTALLED: _WebhookKind.ValueType  # 2
-    """The event plugin_uninstalled: the install's tokens are destroyed."""
+    """The event plugin_uninstalled: Envoy was asked, and the install's state says
+    what it answered.
+    """
     WEBHOOK_KIND_OTHER: _WebhookKind.ValueType  # 3
     """Any other event: nothing was done."""
 
@@ -46,7 +48,9 @@ WEBHOOK_KIND_UNSPECIFIED: WebhookKind.ValueType  # 0
 WEBHOOK_KIND_ROUTE: WebhookKind.ValueType  # 1
 """A route webhook: an install's token pair was fetched, or is being kept."""
 WEBHOOK_KIND_UNINSTALLED: WebhookKind.ValueType  # 2
-"""The event plugin_uninstalled: the install's tokens are destroyed."""
+"""The event plugin_uninstalled: Envoy was asked, and the install's state says
+what it answered.
+"""
 WEBHOOK_KIND_OTHER: WebhookKind.ValueType  # 3
 """Any other event: nothing was done."""
 Global___WebhookKind: _TypeAlias = WebhookKind  # noqa: Y015

@@ -109,8 +109,9 @@ class TokenBrokerServicer:
         until the exchange succeeds, and the install is INSTALL_STATE_PROVISIONAL so
         long.
 
-        A `plugin_uninstalled` event leaves a tombstone. Any other event is accepted
-        and changes nothing.
+        After a `plugin_uninstalled` event Envoy is asked, too, since the event may be
+        late or a replay: if Envoy refuses the exchange it leaves a tombstone, else the
+        app is installed all the same. Any other event is accepted and changes nothing.
 
         Errors: INVALID_FIELD, SIGNATURE_REFUSED, CALLER_NOT_ALLOWED (vouching),
         INSTALL_NOT_FOUND (no such app, or uninstalled meanwhile),
@@ -146,9 +147,11 @@ class TokenBrokerServicer:
     def ReportRejectedToken(self, request, context):
         """ReportRejectedToken tells the broker that Envoy answered 401 to a token of
         this generation. If it is still the newest one, it is handed out no more and
-        a refresh begins. Many reports of one generation cause one refresh.
+        a refresh begins. Many reports of one generation cause one refresh. For a
+        while after one was taken out of use, no other is.
 
-        This release answers NOT_IMPLEMENTED.
+        Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
+        STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

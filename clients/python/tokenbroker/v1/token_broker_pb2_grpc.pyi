@@ -61,8 +61,9 @@ class TokenBrokerStub:
     until the exchange succeeds, and the install is INSTALL_STATE_PROVISIONAL so
     long.
 
-    A `plugin_uninstalled` event leaves a tombstone. Any other event is accepted
-    and changes nothing.
+    After a `plugin_uninstalled` event Envoy is asked, too, since the event may be
+    late or a replay: if Envoy refuses the exchange it leaves a tombstone, else the
+    app is installed all the same. Any other event is accepted and changes nothing.
 
     Errors: INVALID_FIELD, SIGNATURE_REFUSED, CALLER_NOT_ALLOWED (vouching),
     INSTALL_NOT_FOUND (no such app, or uninstalled meanwhile),
@@ -86,9 +87,11 @@ class TokenBrokerStub:
     ReportRejectedToken: _grpc.UnaryUnaryMultiCallable[_token_broker_pb2.ReportRejectedTokenRequest, _token_broker_pb2.ReportRejectedTokenResponse]
     """ReportRejectedToken tells the broker that Envoy answered 401 to a token of
     this generation. If it is still the newest one, it is handed out no more and
-    a refresh begins. Many reports of one generation cause one refresh.
+    a refresh begins. Many reports of one generation cause one refresh. For a
+    while after one was taken out of use, no other is.
 
-    This release answers NOT_IMPLEMENTED.
+    Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
+    STORE_UNAVAILABLE.
     """
     WatchTokens: _grpc.StreamStreamMultiCallable[_token_broker_pb2.WatchTokensRequest, _token_broker_pb2.WatchTokensResponse]
     """WatchTokens pushes new generations, revocations and re-authorization needs of
@@ -130,8 +133,9 @@ class TokenBrokerAsyncStub(TokenBrokerStub):
     until the exchange succeeds, and the install is INSTALL_STATE_PROVISIONAL so
     long.
 
-    A `plugin_uninstalled` event leaves a tombstone. Any other event is accepted
-    and changes nothing.
+    After a `plugin_uninstalled` event Envoy is asked, too, since the event may be
+    late or a replay: if Envoy refuses the exchange it leaves a tombstone, else the
+    app is installed all the same. Any other event is accepted and changes nothing.
 
     Errors: INVALID_FIELD, SIGNATURE_REFUSED, CALLER_NOT_ALLOWED (vouching),
     INSTALL_NOT_FOUND (no such app, or uninstalled meanwhile),
@@ -155,9 +159,11 @@ class TokenBrokerAsyncStub(TokenBrokerStub):
     ReportRejectedToken: _aio.UnaryUnaryMultiCallable[_token_broker_pb2.ReportRejectedTokenRequest, _token_broker_pb2.ReportRejectedTokenResponse]  # type: ignore[assignment]
     """ReportRejectedToken tells the broker that Envoy answered 401 to a token of
     this generation. If it is still the newest one, it is handed out no more and
-    a refresh begins. Many reports of one generation cause one refresh.
+    a refresh begins. Many reports of one generation cause one refresh. For a
+    while after one was taken out of use, no other is.
 
-    This release answers NOT_IMPLEMENTED.
+    Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
+    STORE_UNAVAILABLE.
     """
     WatchTokens: _aio.StreamStreamMultiCallable[_token_broker_pb2.WatchTokensRequest, _token_broker_pb2.WatchTokensResponse]  # type: ignore[assignment]
     """WatchTokens pushes new generations, revocations and re-authorization needs of
@@ -202,8 +208,9 @@ class TokenBrokerServicer(metaclass=_abc_1.ABCMeta):
         until the exchange succeeds, and the install is INSTALL_STATE_PROVISIONAL so
         long.
 
-        A `plugin_uninstalled` event leaves a tombstone. Any other event is accepted
-        and changes nothing.
+        After a `plugin_uninstalled` event Envoy is asked, too, since the event may be
+        late or a replay: if Envoy refuses the exchange it leaves a tombstone, else the
+        app is installed all the same. Any other event is accepted and changes nothing.
 
         Errors: INVALID_FIELD, SIGNATURE_REFUSED, CALLER_NOT_ALLOWED (vouching),
         INSTALL_NOT_FOUND (no such app, or uninstalled meanwhile),
@@ -245,9 +252,11 @@ class TokenBrokerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_token_broker_pb2.ReportRejectedTokenResponse, _abc.Awaitable[_token_broker_pb2.ReportRejectedTokenResponse]]:
         """ReportRejectedToken tells the broker that Envoy answered 401 to a token of
         this generation. If it is still the newest one, it is handed out no more and
-        a refresh begins. Many reports of one generation cause one refresh.
+        a refresh begins. Many reports of one generation cause one refresh. For a
+        while after one was taken out of use, no other is.
 
-        This release answers NOT_IMPLEMENTED.
+        Errors: INVALID_FIELD, INSTALL_NOT_FOUND, REAUTHORIZATION_REQUIRED,
+        STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

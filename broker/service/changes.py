@@ -1,0 +1,53 @@
+"""Tell, the last step of the refresh protocol: who learns of a change, and how soon.
+
+This process's cache at once; whoever waits here for another's claim at once; the other replicas by a hint, or when
+they next look. A hint is only a hint: without a single one every replica is right within the cache's staleness.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+from broker.domain.identifiers import InstallKey
+from broker.domain.installs import Holding
+from broker.ports import Clock, Hints
+from broker.service.token_cache import TokenCache
+
+
+class Changes:
+    """What is known of installs, and who wants to know."""
+
+    def __init__(self, cache: TokenCache, clock: Clock, hints: Hints) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._hints = hints
+        self._waiting: dict[InstallKey, set[asyncio.Future[None]]] = {}
+
+    def learn(self, holding: Holding, asked_at: datetime | None = None) -> None:
+        """Remember what the store said when it was asked at `asked_at`, or now."""
+        self._cache.put(holding, asked_at or self._clock.now())
+        self.wake(holding.install.key)
+
+    def publish(self, holding: Holding) -> None:
+        """Remember what this process has stored, and tell the other replicas."""
+        self.learn(holding)
+        self._hints.tell(holding.install.key)
+
+    def wake(self, key: InstallKey) -> None:
+        """Let those who wait for news of this install look again."""
+        for waiting in self._waiting.pop(key, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def wait(self, key: InstallKey, at_most: timedelta) -> None:
+        """Wait for news of this install, or until `at_most` has passed."""
+        news = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, set()).add(news)
+        pause = asyncio.ensure_future(self._clock.sleep(at_most))
+        try:
+            await asyncio.wait({news, pause}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            others = self._waiting.get(key, set())
+            others.discard(news)
+            if not others:
+                self._waiting.pop(key, None)

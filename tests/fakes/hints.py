@@ -1,0 +1,38 @@
+"""FakeHints: hints between the replicas of one world, which a test may lose."""
+
+from collections.abc import Callable
+
+from broker.domain.identifiers import InstallKey
+
+
+class ReplicaHints:
+    """The Hints port of one replica; `on_hint` hears what the others tell."""
+
+    def __init__(self, hints: "FakeHints") -> None:
+        self.on_hint: Callable[[InstallKey], None] = lambda _key: None
+        self._hints = hints
+
+    def tell(self, key: InstallKey) -> None:
+        """See Hints."""
+        self._hints.spread(key, self)
+
+
+class FakeHints:
+    """What all replicas share. Attributes: are_lost: whether no hint arrives from now on."""
+
+    def __init__(self) -> None:
+        self.are_lost = False
+        self._replicas: list[ReplicaHints] = []
+
+    def joined(self) -> ReplicaHints:
+        """The end of a new replica."""
+        replica = ReplicaHints(self)
+        self._replicas.append(replica)
+        return replica
+
+    def spread(self, key: InstallKey, sender: ReplicaHints) -> None:
+        """Let the others hear."""
+        if not self.are_lost:
+            for replica in self._replicas:
+                if replica is not sender:
+                    replica.on_hint(key)
