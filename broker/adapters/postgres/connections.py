@@ -1,8 +1,16 @@
-"""The connection pool, and what its failures mean."""
+"""The connection pool, its deadlines, and what its failures mean.
+
+A server may be frozen, or cut off without a word. psycopg's own cancellation asks that same server and waits ten seconds
+for it, so deadlines are kept another way: at the end of its time a connection's socket is shut down under it, and
+whoever waits for it reads of a lost connection at once.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,7 +34,40 @@ QUEUE_SHARE: Final = 0.5
 RETRY_AFTER: Final = timedelta(seconds=1)
 OVERLOAD_RETRY_AFTER: Final = timedelta(milliseconds=500)
 
-Connection = psycopg.AsyncConnection[DictRow]
+# A connection that has rested longer is asked whether it is still there: a restart may have been in between.
+RESTED: Final = timedelta(seconds=1)
+# Of the patience: what that question may take, since another connection must then still do the work.
+CHECK_SHARE: Final = 0.2
+# A server that is gone without a word is noticed by TCP, for connections that nobody has a deadline on.
+TCP_DEFAULTS: Final = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+
+class Connection(psycopg.AsyncConnection[DictRow]):
+    """A connection that remembers when it was last used, and can be hung up on."""
+
+    used_at: float = 0.0
+    ran_out = False
+
+    def hang_up(self) -> None:
+        """Shut the socket down: whatever waits for the server ends at once, and the pool drops the connection."""
+        self.ran_out = True
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+    @contextmanager
+    def deadline(self, seconds: float) -> Iterator[None]:
+        """Hang up if the block is not over in time."""
+        timer = asyncio.get_running_loop().call_later(max(seconds, 0), self.hang_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
 
 # What a database says that is down, full, read-only, or not migrated: none of it is the statement's fault.
 _UNAVAILABLE: Final = (
@@ -72,7 +113,9 @@ class Connections:
         self._in_use = 0
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             database_url.reveal(),
+            connection_class=Connection,
             kwargs={
+                **_unless_set(database_url, TCP_DEFAULTS),
                 "autocommit": True,
                 "row_factory": dict_row,
                 "prepare_threshold": None,
@@ -81,7 +124,7 @@ class Connections:
             min_size=1,
             max_size=max_size,
             timeout=self._patience * QUEUE_SHARE,
-            check=AsyncConnectionPool.check_connection,
+            check=self._check,
             # Or its back-off doubles for minutes, and a database that is back stays unused as long.
             reconnect_timeout=self._patience,
             open=False,
@@ -104,22 +147,27 @@ class Connections:
             StoreUnavailable: the database is away, too slow, or won't do what a store needs.
             Overloaded: every connection of the pool is in use.
         """
+        ends_at = time.monotonic() + self._patience
+        ran_out = False
         try:
-            async with asyncio.timeout(self._patience), self._pool.connection() as connection:
+            async with self._pool.connection() as connection:
                 self._in_use += 1
                 try:
-                    yield connection
+                    with connection.deadline(ends_at - time.monotonic()):
+                        yield connection
                 finally:
                     self._in_use -= 1
+                    ran_out = connection.ran_out
+                    connection.used_at = time.monotonic()
         except PoolTimeout:
             if self._in_use >= self._max_size:
                 raise Overloaded(
                     "every database connection is in use; retry later", OVERLOAD_RETRY_AFTER
                 ) from None
             raise StoreUnavailable("the database can't be reached; retry later", RETRY_AFTER) from None
-        except TimeoutError:
-            raise StoreUnavailable("the database answers too slowly; retry later", RETRY_AFTER) from None
         except _UNAVAILABLE as error:
+            if ran_out:
+                raise StoreUnavailable("the database answers too slowly; retry later", RETRY_AFTER) from None
             log.warning("store.unavailable", error=type(error).__name__, sqlstate=error.sqlstate)
             raise StoreUnavailable("the database is unavailable; retry later", RETRY_AFTER) from None
 
@@ -128,3 +176,15 @@ class Connections:
         """A connection in a transaction that is committed at the end. Raises as `connection` does."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def _check(self, connection: Connection) -> None:
+        """Raise if a connection that has rested is gone. One that was used just now costs no round trip."""
+        if time.monotonic() - connection.used_at > RESTED.total_seconds():
+            with connection.deadline(self._patience * CHECK_SHARE):
+                await connection.execute("")
+
+
+def _unless_set(database_url: Secret, defaults: Mapping[str, str]) -> dict[str, str]:
+    """Those of the defaults that the URL does not decide."""
+    chosen = conninfo_to_dict(database_url.reveal())
+    return {name: value for name, value in defaults.items() if name not in chosen}
