@@ -69,6 +69,11 @@ release-api: $(ENV) ## At a release: from now on the API as it stands must not b
 bench: $(ENV) ## Measure, side by side with the floor, and write build/bench.json
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: simulate
+SEEDS ?= 500
+simulate: $(ENV) ## Run the broker in a simulated world, SEEDS times, each with other faults; a failing seed prints its history
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
 .PHONY: docs
 docs: $(ENV) ## Write the generated parts of docs/
 	@$(BIN)/python -m docs.generate

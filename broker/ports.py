@@ -97,7 +97,10 @@ class InstallStore(Protocol):
         ...
 
     async def enrol(self, key: InstallKey, company_id: str) -> None:
-        """Make the install known, PROVISIONAL and without a token, unless it is known already."""
+        """Make the install known, PROVISIONAL and without a token, unless it is known already.
+
+        A known one that Envoy refused, or that was uninstalled, then owes an exchange: it is due until Envoy answers.
+        """
         ...
 
     async def due(self, limit: int, *, except_for: Sequence[str] = ()) -> Sequence[DueInstall]:

@@ -12,7 +12,7 @@ from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Failure, Holding, Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
-from broker.domain.states import InstallEvent, InstallState, after
+from broker.domain.states import SERVING_STATES, InstallEvent, InstallState, after
 from broker.domain.webhooks import RESEND_WINDOW
 
 
@@ -156,10 +156,8 @@ def decide(
     if terms.purpose in WEBHOOK_PURPOSES:
         if _is_told_already(install, terms, webhook_digest, now):
             return Verdict.ADOPT
-    elif terms.purpose is Purpose.DUE and install.state is InstallState.UNINSTALLED:
-        return Verdict.GONE
-    elif terms.purpose is Purpose.DUE and install.state is InstallState.REAUTHORIZATION_REQUIRED:
-        return Verdict.REAUTHORIZE
+    elif terms.purpose is Purpose.DUE and install.state not in SERVING_STATES and not install.exchange_owed:
+        return Verdict.GONE if install.state is InstallState.UNINSTALLED else Verdict.REAUTHORIZE
     elif terms.seen_generation is None or install.generation > terms.seen_generation:
         return Verdict.ADOPT
     if claim_expires_at is not None and claim_expires_at > now:
@@ -238,6 +236,7 @@ def unkept(claim: Claim, issued: IssuedTokens) -> Holding:
         in_doubt=False,
         attempt=claim.attempt,
         claim_ends_at=None,
+        exchange_owed=False,
         rejected=False,
         failure=None,
     )

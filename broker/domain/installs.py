@@ -74,6 +74,7 @@ class Install:
         in_doubt: an attempt runs, or ended with nobody knowing its outcome.
         attempt: the number of the newest attempt.
         claim_ends_at: when the claim of the attempt under way ends; None if nobody has one.
+        exchange_owed: a verified route webhook came after a refusal or an uninstall, and Envoy has not answered yet.
         rejected: a caller reported that Envoy answered 401 to the newest token: it is handed out no more.
         last_attempt: how the last attempt ended; None before the first.
     """
@@ -86,6 +87,7 @@ class Install:
     in_doubt: bool
     attempt: int
     claim_ends_at: datetime | None
+    exchange_owed: bool
     rejected: bool
     failure: Failure | None
     last_attempt: EndedAttempt | None

@@ -20,7 +20,7 @@ class Changes:
         self._cache = cache
         self._clock = clock
         self._hints = hints
-        self._waiting: dict[InstallKey, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[InstallKey, list[asyncio.Future[None]]] = {}
 
     def learn(self, holding: Holding, asked_at: datetime | None = None) -> None:
         """Remember what the store said when it was asked at `asked_at`, or now."""
@@ -41,13 +41,14 @@ class Changes:
     async def wait(self, key: InstallKey, at_most: timedelta) -> None:
         """Wait for news of this install, or until `at_most` has passed."""
         news = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, set()).add(news)
+        self._waiting.setdefault(key, []).append(news)
         pause = asyncio.ensure_future(self._clock.sleep(at_most))
         try:
             await asyncio.wait({news, pause}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             pause.cancel()
-            others = self._waiting.get(key, set())
-            others.discard(news)
+            others = self._waiting.get(key, [])
+            if news in others:
+                others.remove(news)
             if not others:
                 self._waiting.pop(key, None)

@@ -119,6 +119,10 @@ class Refresher:
         self._flights: Flights[_Flight, Holding | None] = Flights()
         self._awaited: Counter[_Flight] = Counter()
 
+    def __len__(self) -> int:
+        """How many installs have a task here."""
+        return len(self._flights)
+
     async def refresh(self, key: InstallKey, seen_generation: int, purpose: Purpose = Purpose.DUE) -> Holding:
         """A holding newer than `seen_generation`, by whoever fetched it.
 

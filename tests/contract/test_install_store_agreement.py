@@ -43,7 +43,7 @@ class Teller:
             ("claim",) * 4
             + ("keep",) * 3
             + ("resolve",) * 2
-            + ("end", "provisional", "bury", "reject", "due")
+            + ("end", "provisional", "bury", "enrol", "reject", "due")
         )
         which = dice.random()
         try:
@@ -78,6 +78,8 @@ class Teller:
                 return await self._store.keep(claim, replace(pair, requested_at=self._harness.clock.now()))
             case "resolve" if claim is not None:
                 return await self._store.resolve(claim, resolution)
+            case "enrol":
+                await self._store.enrol(KEY, COMPANY)
             case "reject":
                 return await self._store.reject(KEY, install.generation, timedelta(0))
             case "due":
@@ -103,7 +105,14 @@ def noted(answer: object) -> object:
         case Install():
             failures = answer.failure.count if answer.failure else 0
             ending = answer.last_attempt.ending if answer.last_attempt else None
-            known = (answer.state, answer.generation, answer.attempt, answer.in_doubt, answer.rejected)
+            known = (
+                answer.state,
+                answer.generation,
+                answer.attempt,
+                answer.in_doubt,
+                answer.rejected,
+                answer.exchange_owed,
+            )
             return *known, failures, ending, answer.claim_ends_at is not None
         case tuple() | list():
             return [noted(part) for part in answer]

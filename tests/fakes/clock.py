@@ -51,6 +51,11 @@ class FakeClock:
                 if not sleeper.woken.done():
                     sleeper.woken.set_result(None)
 
+    @property
+    def has_sleepers(self) -> bool:
+        """Whether anybody waits for the time to move."""
+        return bool(self._sleepers)
+
     async def parked(self) -> timedelta:
         """Wait until someone sleeps. Returns how far to advance to wake the first."""
         await self._someone_sleeps.wait()

@@ -189,6 +189,7 @@ class InMemoryInstallStore:
                 in_doubt=False,
                 attempt=attempt,
                 claim_ends_at=None,
+                exchange_owed=False,
                 failure=None,
             )
             row.token_type, row.access_token, row.refresh_token = "", None, None
@@ -275,6 +276,7 @@ class InMemoryInstallStore:
                 in_doubt=not settled,
                 claim_ends_at=claim_ends_at,
                 attempt=max(install.attempt, claim.attempt),
+                exchange_owed=False,
                 rejected=False,
                 failure=None,
                 last_attempt=EndedAttempt(ending_of(claim, issued), self._table.clock.now()),
@@ -288,7 +290,8 @@ class InMemoryInstallStore:
             count = failure.count if failure is not None else 0
             failure = Failure(resolution.kind, count + 1, now, now + resolution.retry_in)
         row.due_at = None
-        if state in SERVING_STATES:
+        owed = install.exchange_owed and resolution.event is None
+        if state in SERVING_STATES or owed:
             row.due_at = now + resolution.retry_in
             if install.validity is not None and not (resolution.in_doubt or install.rejected):
                 row.due_at = max(row.due_at, install.validity.refresh_due_at)
@@ -297,6 +300,7 @@ class InMemoryInstallStore:
             state=state,
             in_doubt=resolution.in_doubt,
             claim_ends_at=None,
+            exchange_owed=owed,
             failure=failure,
             last_attempt=EndedAttempt(resolution.kind, now),
         )

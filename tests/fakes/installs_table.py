@@ -10,7 +10,7 @@ from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
-from broker.domain.states import InstallState
+from broker.domain.states import SERVING_STATES, InstallState
 from broker.ports import Cipher, Clock
 
 
@@ -41,6 +41,10 @@ class InstallsTable:
     def add(self, key: InstallKey, company_id: str, grace: timedelta) -> None:
         """A row without tokens, due after `grace`, unless there is one."""
         now = self.clock.now()
+        if key in self.rows and self.rows[key].install.state not in SERVING_STATES:
+            with self.written(key) as row:
+                row.due_at = now + grace
+                row.install = replace(row.install, exchange_owed=True)
         self.rows.setdefault(
             key,
             Row(
@@ -53,6 +57,7 @@ class InstallsTable:
                     in_doubt=False,
                     attempt=0,
                     claim_ends_at=None,
+                    exchange_owed=False,
                     rejected=False,
                     failure=None,
                     last_attempt=None,

@@ -67,6 +67,7 @@ def install_of(validity: Validity | None, *, in_doubt: bool = False, rejected: b
         in_doubt=in_doubt,
         attempt=1,
         claim_ends_at=None,
+        exchange_owed=False,
         rejected=rejected,
         failure=None,
         last_attempt=None,

@@ -26,6 +26,7 @@ INSTALL = Install(
     in_doubt=False,
     attempt=9,
     claim_ends_at=None,
+    exchange_owed=False,
     rejected=False,
     last_attempt=None,
     failure=None,

@@ -38,6 +38,7 @@ def holding(
         in_doubt=in_doubt,
         attempt=attempt,
         claim_ends_at=None,
+        exchange_owed=False,
         rejected=False,
         last_attempt=None,
         failure=None,

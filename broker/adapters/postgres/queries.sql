@@ -36,10 +36,15 @@ ORDER BY plugin_id, install_id
 LIMIT %(limit)s;
 
 -- name: enrol
--- The exchange follows at once. Should its process die first, the sweep finds the install after a grace.
+-- The exchange follows at once. Should its process die first, or Envoy be away for as long as the webhook is sent
+-- again, the sweep finds the install after a grace.
 INSERT INTO token_broker.installs (plugin_id, install_id, company_id, due_at)
 VALUES (%(plugin_id)s, %(install_id)s, %(company_id)s, clock_timestamp() + %(grace)s)
-ON CONFLICT (plugin_id, install_id) DO NOTHING;
+ON CONFLICT (plugin_id, install_id) DO UPDATE
+SET exchange_owed = true,
+    due_at        = excluded.due_at,
+    updated_at    = clock_timestamp()
+WHERE installs.state IN ('reauthorization_required', 'uninstalled');
 
 -- name: take_claim
 -- Due again when the claim ends: if its holder is never heard of, another attempt must follow.
@@ -75,6 +80,7 @@ SET state                    = %(state)s,
     claim_expires_at         = CASE WHEN NOT %(settled)s THEN claim_expires_at END,
     due_at                   = CASE WHEN %(settled)s THEN %(refresh_due_at)s
                                     ELSE greatest(claim_expires_at, clock_timestamp()) END,
+    exchange_owed            = false,
     rejected_generation      = 0,
     failure_kind             = NULL,
     failure_count            = 0,
@@ -100,6 +106,7 @@ RETURNING *, clock_timestamp() AS now;
 UPDATE token_broker.installs
 SET state            = %(state)s,
     in_doubt         = %(in_doubt)s,
+    exchange_owed    = exchange_owed AND NOT %(answered)s,
     claim_owner      = NULL,
     claim_expires_at = NULL,
     due_at           = %(due_at)s,
@@ -166,6 +173,7 @@ SET state                    = 'uninstalled',
     claim_id                 = NULL,
     stored_claim_id          = NULL,
     in_doubt                 = false,
+    exchange_owed            = false,
     claim_owner              = NULL,
     claim_expires_at         = NULL,
     due_at                   = NULL,

@@ -46,6 +46,7 @@ def install_of(row: Row, asked_at: datetime) -> Install:
         in_doubt=row["in_doubt"],
         attempt=row["attempt"],
         claim_ends_at=row["claim_expires_at"] + shift if row["claim_expires_at"] is not None else None,
+        exchange_owed=row["exchange_owed"],
         rejected=row["rejected_generation"] == row["generation"] > 0,
         failure=_failure_of(row, shift),
         last_attempt=_last_attempt_of(row, shift),
@@ -122,7 +123,7 @@ def new_token_set(
 
 def due_at_after(row: Row, state: InstallState, resolution: Resolution) -> datetime | None:
     """When a locked row wants its next attempt after one that brought no pair, on the database's clock."""
-    if state not in SERVING_STATES:
+    if state not in SERVING_STATES and (resolution.event is not None or not row["exchange_owed"]):
         return None
     retry_at: datetime = row["now"] + resolution.retry_in
     wanted_at: datetime | None = row["refresh_due_at"]

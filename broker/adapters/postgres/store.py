@@ -263,7 +263,13 @@ class PostgresInstallStore:
         if resolution.kind == Ending.SUPERSEDED:
             return await _written(connection, "end_superseded", claim.key, **ended)
         return await _written(
-            connection, "resolve", claim.key, state=state, retry_in=resolution.retry_in, **ended
+            connection,
+            "resolve",
+            claim.key,
+            state=state,
+            answered=resolution.event is not None,
+            retry_in=resolution.retry_in,
+            **ended,
         )
 
 

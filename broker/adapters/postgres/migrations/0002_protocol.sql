@@ -10,6 +10,8 @@ ALTER TABLE token_broker.installs
     -- The newest generation that a caller reported as rejected by Envoy, and when.
     ADD COLUMN rejected_generation bigint NOT NULL DEFAULT 0,
     ADD COLUMN rejected_at         timestamptz,
+    -- A verified route webhook came after Envoy had refused or the app was uninstalled, and Envoy has not answered yet.
+    ADD COLUMN exchange_owed boolean NOT NULL DEFAULT false,
     -- How the last attempt ended.
     ADD COLUMN last_ending   text,
     ADD COLUMN last_ended_at timestamptz;
