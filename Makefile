@@ -69,6 +69,10 @@ release-api: $(ENV) ## At a release: from now on the API as it stands must not b
 bench: $(ENV) ## Measure, side by side with the floor, and write build/bench.json
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: model
+model: $(ENV) ## Check the model of the refresh protocol exhaustively (needs spin and gcc)
+	@$(BIN)/python -m docs.model.check
+
 .PHONY: simulate
 SEEDS ?= 500
 simulate: $(ENV) ## Run the broker in a simulated world, SEEDS times, each with other faults; a failing seed prints its history

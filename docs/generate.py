@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from broker.config import Settings, variable_of
 from broker.config.reading import FILE_SUFFIX
 from broker.domain.states import TRANSITIONS, InstallState
+from docs.faults_table import proofs_table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REASONS_PROTO: Final = ROOT / "proto/tokenbroker/v1/error_reason.proto"
@@ -89,9 +90,17 @@ def states_diagram() -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
 
 
+def fault_proofs() -> str:
+    """The faults with their promises and the tests that prove them."""
+    return proofs_table(
+        (ROOT / "docs/faults.md").read_text(encoding="utf-8").split(_BEGIN.format(name="proofs"))[0]
+    )
+
+
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/concepts.md": {"states": states_diagram},
     "docs/errors.md": {"errors": errors_table},
+    "docs/faults.md": {"proofs": fault_proofs},
     "docs/settings.md": {"settings": settings_table},
 }
 

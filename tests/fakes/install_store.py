@@ -111,6 +111,7 @@ class InMemoryInstallStore:
                 if stored.install.state is InstallState.UNINSTALLED:
                     raise InstallNotFound
                 with self._table.written(claim.key) as row:
+                    row.doubted_attempt = row.install.attempt
                     row.install = replace(row.install, in_doubt=True)
                     if row.install.state in SERVING_STATES:
                         row.due_at = self._not_before(row.install.claim_ends_at)
@@ -124,7 +125,8 @@ class InMemoryInstallStore:
                     self._bury(claim.key)
                 else:
                     with self._table.written(claim.key) as row:
-                        self._end(row, resolution)
+                        doubted = row.doubted_attempt >= claim.attempt
+                        self._end(row, replace(resolution, in_doubt=resolution.in_doubt or doubted))
             return self._holding(self._row(claim.key))
 
     async def reject(self, key: InstallKey, generation: int, cool_down: timedelta) -> tuple[Holding, bool]:
@@ -255,7 +257,10 @@ class InMemoryInstallStore:
 
     def _store_pair(self, claim: Claim, issued: IssuedTokens) -> None:
         with self._table.written(claim.key) as row:
-            install, settled = row.install, row.claim_id == claim.claim_id
+            install, newest = row.install, row.claim_id == claim.claim_id
+            settled = newest and row.doubted_attempt < claim.attempt
+            if not newest:
+                row.doubted_attempt = max(install.attempt, claim.attempt)
             refresh_token, kept_end = issued.refresh_token, None
             if refresh_token is None and not issued.minted and install.validity is not None:
                 refresh_token = self._table.refresh_token(row)
@@ -267,7 +272,7 @@ class InMemoryInstallStore:
             row.token_type = issued.token_type
             row.stored_attempt, row.stored_claim_id = claim.attempt, claim.claim_id
             row.webhook_digest = claim.webhook_digest or row.webhook_digest
-            claim_ends_at = None if settled else install.claim_ends_at
+            claim_ends_at = None if newest else install.claim_ends_at
             row.due_at = validity.refresh_due_at if settled else self._not_before(claim_ends_at)
             row.install = replace(
                 row.install,

@@ -25,6 +25,7 @@ class Row:
     claim_id: UUID | None = None
     stored_attempt: int = 0
     stored_claim_id: UUID | None = None
+    doubted_attempt: int = 0
     due_at: datetime | None = None
     rejected_at: datetime | None = None
     webhook_digest: bytes | None = None

@@ -59,8 +59,8 @@ SET attempt          = %(attempt)s,
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
 -- name: store_pair
--- The row is locked, and the fence has been passed. `settled`: this is the newest attempt, and the only one of its
--- number. Else another's claim and doubt stay, or the doubt comes up anew.
+-- The row is locked, and the fence has been passed. `newest`: this is the newest attempt, and the only one of its
+-- number; else another's claim stays, and no attempt until now may end the doubt. `settled`: nor is this one doubted.
 UPDATE token_broker.installs
 SET state                    = %(state)s,
     company_id               = %(company_id)s,
@@ -76,9 +76,11 @@ SET state                    = %(state)s,
     stored_attempt           = %(attempt)s,
     stored_claim_id          = %(claim_id)s,
     in_doubt                 = NOT %(settled)s,
-    claim_owner              = CASE WHEN NOT %(settled)s THEN claim_owner END,
-    claim_expires_at         = CASE WHEN NOT %(settled)s THEN claim_expires_at END,
+    doubted_attempt          = CASE WHEN %(newest)s THEN doubted_attempt ELSE greatest(attempt, %(attempt)s) END,
+    claim_owner              = CASE WHEN NOT %(newest)s THEN claim_owner END,
+    claim_expires_at         = CASE WHEN NOT %(newest)s THEN claim_expires_at END,
     due_at                   = CASE WHEN %(settled)s THEN %(refresh_due_at)s
+                                    WHEN %(newest)s THEN clock_timestamp()
                                     ELSE greatest(claim_expires_at, clock_timestamp()) END,
     exchange_owed            = false,
     rejected_generation      = 0,
@@ -94,10 +96,13 @@ WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
 
 -- name: lose_fence
+-- Which of the two pairs Envoy issued later nobody knows, also if another attempt is about to store.
 UPDATE token_broker.installs
-SET in_doubt   = true,
-    due_at     = CASE WHEN state IN ('provisional', 'active') THEN greatest(claim_expires_at, clock_timestamp()) END,
-    updated_at = clock_timestamp()
+SET in_doubt        = true,
+    doubted_attempt = attempt,
+    due_at          = CASE WHEN state IN ('provisional', 'active')
+                           THEN greatest(claim_expires_at, clock_timestamp()) END,
+    updated_at      = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
 

@@ -5,6 +5,7 @@ What was written is opened behind the transaction: a token that does not open mu
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -227,6 +228,7 @@ class PostgresInstallStore:
 
     async def _store_pair(self, connection: Connection, row: Row, claim: Claim, issued: IssuedTokens) -> Row:
         generation = next_generation(row["generation"], claim)
+        newest = row["claim_id"] == claim.claim_id
         tokens = new_token_set(row, issued, generation, self._clock.now(), self._cipher)
         return await _written(
             connection,
@@ -244,7 +246,8 @@ class PostgresInstallStore:
             refresh_token_expires_at=tokens.refresh_token_expires_at,
             attempt=claim.attempt,
             claim_id=claim.claim_id,
-            settled=row["claim_id"] == claim.claim_id,
+            newest=newest,
+            settled=newest and row["doubted_attempt"] < claim.attempt,
             webhook_digest=claim.webhook_digest,
             ending=ending_of(claim, issued),
         )
@@ -255,6 +258,8 @@ class PostgresInstallStore:
         state = InstallState(row["state"])
         if resolution.event is not None:
             state = after(state, resolution.event)
+        if row["doubted_attempt"] >= claim.attempt:
+            resolution = replace(resolution, in_doubt=True)
         ended = {
             "kind": resolution.kind,
             "in_doubt": resolution.in_doubt,

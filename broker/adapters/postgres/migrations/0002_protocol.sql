@@ -5,6 +5,8 @@ ALTER TABLE token_broker.installs
     -- Random, of the newest attempt and of the one that stored: a database that forgot commits may number two alike.
     ADD COLUMN claim_id        uuid,
     ADD COLUMN stored_claim_id uuid,
+    -- Up to this number no attempt may end the doubt: an older one's pair came while it was under way.
+    ADD COLUMN doubted_attempt bigint NOT NULL DEFAULT 0,
     -- When the next attempt is wanted, whether or not somebody asks for a token; NULL if none is.
     ADD COLUMN due_at timestamptz,
     -- The newest generation that a caller reported as rejected by Envoy, and when.

@@ -1,0 +1,1 @@
+"""The refresh protocol as a Promela model, and its check."""
