@@ -17,10 +17,15 @@ HEALTH_NAMES: Final = ("", TOKEN_BROKER.full_name, INSTALLS.full_name)
 
 # Wide enough that an oversized webhook reaches the check that names its field, and no wider.
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+# More than one connection can send at once; what is shed is shed by Admission.
+MAX_PENDING: Final = 1_000_000
 OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     # A second server on the same port would take half of the calls, silently.
     ("grpc.so_reuseport", 0),
+    # gRPC's own limit, 1,000, cancels calls at random before a handler sees them. Admission sheds them in words.
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 ]
 
 

@@ -28,6 +28,8 @@ INSTALLS_TO_OPEN_IF_REFUSED: Final = 2
 FIRST_OPENING: Final = 4
 # An app that nobody has called for yet has a full bucket, whatever that is.
 FIRST_LEVEL: Final = 1e9
+# How often those look who are turned away while another's probe is made.
+PROBE_LOOK: Final = timedelta(milliseconds=500)
 # The bucket holds what comes in this time, so that a burst after a quiet time stays small.
 BURST: Final = timedelta(seconds=1)
 # Of the bucket, what calls that nobody waits for leave to the others.
@@ -118,9 +120,12 @@ def leased(
     """
     if health.open_until is not None:
         opens_at = now if insist and health.kind == CLIENT_REFUSED else health.open_until
-        held_until = max(opens_at, health.probe_until or opens_at)
-        if now < held_until:
-            return health, Lease(0, held_until - now, health.kind, ailing=True)
+        if now < opens_at:
+            return health, Lease(0, opens_at - now, health.kind, ailing=True)
+        if health.probe_until is not None and now < health.probe_until:
+            # It may succeed any moment.
+            wait = min(health.probe_until - now, PROBE_LOOK)
+            return health, Lease(0, wait, health.kind, ailing=True)
         probed = replace(health, probe_until=now + limits.probe_life)
         return probed, Lease(1, limits.probe_life, "", ailing=True)
     burst = max(1.0, limits.calls_per_second * BURST.total_seconds())

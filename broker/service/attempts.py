@@ -147,9 +147,10 @@ class Attempts:
             log.warning("refresh.resolve_failed", error=str(store_error))
             raise error or store_error from fault
         self._changes.publish(holding)
-        if error is not None:
-            raise error from fault
-        return holding
+        # Who was stopped past the claim's end may find that another has been faster.
+        if error is None or holding.install.generation > claim.generation:
+            return holding
+        raise error from fault
 
 
 def _note_ending(claim: Claim, ending: str, **facts: int) -> None:
