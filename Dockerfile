@@ -5,8 +5,8 @@ FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/broker && python3 -m venv /opt/build
 COPY requirements.lock requirements-dev.lock ./
-RUN /opt/broker/bin/python -m pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
-RUN /opt/build/bin/python -m pip install --no-cache-dir --require-hashes -r requirements-dev.lock
+RUN /opt/broker/bin/python -m pip install --no-cache-dir --no-compile --no-deps --require-hashes -r requirements.lock
+RUN /opt/build/bin/python -m pip install --no-cache-dir --no-deps --require-hashes -r requirements-dev.lock
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY broker broker
 COPY clients/python clients/python

@@ -102,12 +102,13 @@ image: ## Build the container image with buildah or docker
 clean: ## Remove what was made
 	rm -rf .venv build dist .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# The environment: exactly the locked packages, each by its hash, and this checkout.
+# The environment: exactly the locked packages, each by its hash, and this checkout. The lock is whole; without --no-deps
+# pip would ask the index anew for packages with extras, and refuse a lock that is older than their newest release.
 $(ENV): requirements-dev.lock
 	@test -n "$(PYTHON)" || { echo "needs a Python from 3.11 to 3.14; name one with PYTHON=…" >&2; exit 1; }
 	@echo "Making the environment in .venv, once (about half a minute) …" >&2
 	@$(PYTHON) -m venv --clear .venv >&2 \
 		|| { echo "$(PYTHON) can't make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@
