@@ -86,6 +86,8 @@ async def test_validation_webhook_is_echoed_and_the_uninstall_buries(
         assert (answer.status_code, answer.json()) == (200, submitted)
         token = await broker.cli("token", "get", "1000000")
         assert await envoy.is_alive(token.out.strip())
+        # The webhook is a hint: the broker asks Envoy, and buries what Envoy gives nothing for.
+        await envoy.http.post("/_simulator/installs/1000000/uninstall", json={})
         assert (await broker.post("plugin_uninstalled_webhook")).status_code == 200
         gone = await broker.cli("token", "get", "1000000")
         assert (gone.code, gone.out) == (1, "")
