@@ -39,6 +39,11 @@ def proofs_table(document: str) -> str:
 
 
 def _tests(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+    """The tests of a file that run: one that is skipped proves nothing."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and "mark.skip" in ast.unparse(node):
+            return
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
+            continue
+        if not any("mark.skip" in ast.unparse(decorator) for decorator in node.decorator_list):
             yield node.name
