@@ -158,7 +158,7 @@ class Broker:
         self.http_port = self._http.port
         self._http.start()
         await self._connections.open()
-        self._hints.start(self._use_cases.hinted)
+        self._hints.start(self._use_cases.hinted, self._use_cases.health_hinted)
         self._tasks = [asyncio.create_task(self._readiness.watch()), asyncio.create_task(self._sweep())]
 
     async def ready(self) -> None:
@@ -166,10 +166,12 @@ class Broker:
         await self._readiness.until_ready()
 
     async def stop(self) -> None:
-        """Drain: not ready, in-flight calls end, attempts under way are kept, all is closed."""
+        """Drain: not ready, clients leave, calls under way end, attempts under way are kept, all is closed."""
         self._readiness.stopping()
         for task in self._tasks:
             task.cancel()
+        await self._grpc.leave()
+        await asyncio.sleep(self._settings.lame_duck_seconds.total_seconds())
         drain_seconds = self._settings.drain_seconds.total_seconds()
         try:
             async with asyncio.timeout(drain_seconds):
@@ -178,7 +180,13 @@ class Broker:
                 )
                 await self._use_cases.refresher.drain()
         except TimeoutError:
-            log.warning("broker.drain_ran_out", seconds=drain_seconds)
+            refresher = self._use_cases.refresher
+            log.warning(
+                "broker.drain_ran_out",
+                seconds=drain_seconds,
+                installs_in_flight=len(refresher),
+                pairs_not_stored=refresher.pairs_not_stored,
+            )
         await self._hints.stop()
         await self._connections.close()
 

@@ -182,10 +182,14 @@ class ProviderHealthStore(Protocol):
 
 
 class Hints(Protocol):
-    """Tells other replicas that an install has changed. Every hint may be lost."""
+    """Tells other replicas that something has changed. Never waits, never fails; and every hint may be lost."""
 
     def tell(self, key: InstallKey) -> None:
-        """Send a hint some time soon. Never waits, never fails."""
+        """Say some time soon that an install has changed."""
+        ...
+
+    def tell_health(self, plugin_id: str) -> None:
+        """Say some time soon that the circuit of an app has opened or closed."""
         ...
 
 

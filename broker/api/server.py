@@ -77,8 +77,14 @@ class GrpcServer:
         for name in HEALTH_NAMES:
             await self._health.set(name, status)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, and give those under way `grace_seconds` to end."""
+    async def leave(self) -> None:
+        """Say by the health checks that no more calls should come. Those that come all the same are served."""
         await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls, and give those under way `grace_seconds` to end.
+
+        gRPC itself cancels what reaches it while it says goodbye to its clients: first let them leave.
+        """
         self._admission.closed = True
         await self._server.stop(grace_seconds)

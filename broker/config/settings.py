@@ -91,6 +91,7 @@ def _calls_per_second(value: object) -> float:
 SecretText = Annotated[Secret, BeforeValidator(_secret)]
 ListenAddress = Annotated[Address, BeforeValidator(_address)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
+SecondsOrNone = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
 CallsPerSecond = Annotated[float, BeforeValidator(_calls_per_second)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PluginId = Annotated[str, AfterValidator(_plugin_id)]
@@ -210,9 +211,14 @@ class Settings(BaseModel):
         "plant a token.",
     )
     reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
+    lame_duck_seconds: SecondsOrNone = Field(
+        timedelta(seconds=1),
+        description="How long calls are still taken after SIGTERM, while clients and balancers learn from the health "
+        "checks to send no more. The drain begins afterwards.",
+    )
     drain_seconds: Seconds = Field(
         timedelta(seconds=40),
-        description="How long calls and refreshes under way may take to end after SIGTERM.",
+        description="How long calls and refreshes under way may take to end when no more are taken.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: readable at a terminal, JSON elsewhere."

@@ -91,6 +91,8 @@ def _settings(environ: Mapping[str, str], *, any_ports: bool) -> Settings:
     chosen = {name: value for name, value in environ.items() if not name.startswith(OWN)}
     chosen[f"{PREFIX}DATABASE_URL"] = "postgresql://"
     chosen[f"{PREFIX}KEYSET"] = app.generate_keyset().reveal()
+    # Nobody balances calls over one broker.
+    chosen.setdefault(f"{PREFIX}LAME_DUCK_SECONDS", "0")
     if any_ports:
         chosen |= {f"{PREFIX}GRPC_ADDRESS": ANY_PORT, f"{PREFIX}HTTP_ADDRESS": ANY_PORT}
     if not names_real_app(environ):

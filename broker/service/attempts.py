@@ -63,6 +63,11 @@ class Attempts:
         self._timing = timing
         self._keeper = PairKeeper(store, clock, randomness, changes.publish)
 
+    @property
+    def pairs_not_stored(self) -> int:
+        """How many pairs this process holds that the store has not taken yet."""
+        return len(self._keeper)
+
     async def make(self, claim: Claim) -> Holding:
         """What stands there after the attempt.
 

@@ -22,7 +22,7 @@ from broker.domain.errors import (
 )
 from broker.domain.identifiers import InstallKey
 from broker.domain.provider_health import CLIENT_REFUSED, Lease, ProviderHealth
-from broker.ports import Clock, ProviderHealthStore
+from broker.ports import Clock, Hints, ProviderHealthStore
 from broker.service.slots import IsUrgent, Queue, Slots
 
 log = structlog.get_logger(__name__)
@@ -68,6 +68,7 @@ class ProviderGate:
         self,
         health: ProviderHealthStore,
         clock: Clock,
+        hints: Hints,
         *,
         slots: int,
         calls_per_second: float,
@@ -76,6 +77,7 @@ class ProviderGate:
         """`patience` bounds the wait for a slot, and then that for a call."""
         self._health = health
         self._clock = clock
+        self._hints = hints
         self._slots = Slots(slots, Queue(clock, patience))
         self._patience = patience
         self._ahead = int(calls_per_second * AHEAD.total_seconds())
@@ -121,6 +123,12 @@ class ProviderGate:
         now = self._clock.now()
         return {plugin_id: app.circuit for plugin_id, app in self._apps.items() if now < app.held_until}
 
+    def forget(self, plugin_id: str) -> None:
+        """Another replica has news of this app: what was leased is forfeited, and the next call asks anew."""
+        app = self._apps.get(plugin_id)
+        if app is not None:
+            app.calls, app.held_until = min(app.calls, 0), _NEVER
+
     async def report(self, key: InstallKey, fault: ProviderFault | None) -> None:
         """Tell the replicas how a call ended; None: Envoy served. That costs nothing while all is well."""
         app = self._app(key.plugin_id)
@@ -143,9 +151,11 @@ class ProviderGate:
         if not health.is_open and app.circuit:
             log.info("provider.circuit_closed", plugin_id=plugin_id)
             app.circuit, app.held_until = "", _NEVER
+            self._hints.tell_health(plugin_id)
         elif health.is_open and not app.circuit:
             log.error("provider.circuit_opened", plugin_id=plugin_id, kind=health.kind)
             app.circuit, app.calls = health.kind, 0
+            self._hints.tell_health(plugin_id)
 
     def _refuse_if_held(self, app: _App) -> None:
         if self._clock.now() < app.held_until:
@@ -181,6 +191,8 @@ class ProviderGate:
         app.ailing = lease.ailing
         if lease.circuit:
             app.circuit, app.held_until = lease.circuit, self._clock.now() + lease.retry_in
+        elif not lease.ailing:
+            app.circuit = ""
 
     def _use(self, app: _App) -> None:
         app.calls -= 1

@@ -124,6 +124,11 @@ class Refresher:
         """How many installs have a task here."""
         return len(self._flights)
 
+    @property
+    def pairs_not_stored(self) -> int:
+        """How many pairs this process holds that the store has not taken yet."""
+        return self._attempts.pairs_not_stored
+
     async def refresh(self, key: InstallKey, seen_generation: int, purpose: Purpose = Purpose.DUE) -> Holding:
         """A holding newer than `seen_generation`, by whoever fetched it.
 
@@ -204,15 +209,16 @@ class Refresher:
         key, terms = flight
         give_up_at = self._clock.now() + self._timing.claim * PATIENCE_IN_CLAIMS
         while True:
-            insist = terms.purpose is not Purpose.DUE
-            admitted = self._gate.admitted(key.plugin_id, lambda: flight in self._awaited, insist=insist)
-            async with admitted as admission:
-                answer = await self._claim(key, terms, skip_locked=not patient)
-                if isinstance(answer, Claim):
-                    admission.spend()
-                    return await self._attempts.make(answer)
+            try:
+                answer = await self._attempt(flight, patient=patient)
+            except (ProviderUnavailable, ClientCredentialsRefused):
+                # While calls are held, another replica's probe may have brought this very pair.
+                held = patient and key.plugin_id in self._gate.held_apps()
+                found = await self._look(key) if held else None
+                if found is None or not _is_newer(found, terms):
+                    raise
+                return found
             if isinstance(answer, Holding):
-                self._changes.learn(answer)
                 return answer
             if not patient:
                 telemetry.claim_collisions.add(1)
@@ -222,6 +228,20 @@ class Refresher:
                 return holding
             if self._clock.now() >= give_up_at:
                 raise ProviderUnavailable("another replica is still fetching this token", POLL_INTERVAL)
+
+    async def _attempt(self, flight: _Flight, *, patient: bool) -> Holding | ClaimHeld:
+        """Claim, when it is this flight's turn, and make the attempt; or adopt what stands there already."""
+        key, terms = flight
+        insist = terms.purpose is not Purpose.DUE
+        admitted = self._gate.admitted(key.plugin_id, lambda: flight in self._awaited, insist=insist)
+        async with admitted as admission:
+            answer = await self._claim(key, terms, skip_locked=not patient)
+            if isinstance(answer, Claim):
+                admission.spend()
+                return await self._attempts.make(answer)
+        if isinstance(answer, Holding):
+            self._changes.learn(answer)
+        return answer
 
     async def _wait(self, key: InstallKey, terms: ClaimTerms, until: datetime) -> Holding | None:
         """Wait for the end of another's claim, holding nothing; the pair it brought, if it did and that will do."""
@@ -233,7 +253,7 @@ class Refresher:
             if holding is None:
                 raise InstallNotFound
             self._changes.learn(holding, asked_at)
-            if terms.seen_generation is not None and holding.install.generation > terms.seen_generation:
+            if _is_newer(holding, terms):
                 return holding
             if holding.install.claim_ends_at is None:
                 return None
@@ -246,7 +266,7 @@ class Refresher:
             try:
                 answer = await self._store.claim(key, terms, skip_locked=skip_locked)
             except (InstallNotFound, ReauthorizationRequired):
-                await self._look(key)
+                await self._look(key)  # So that this process asks no more.
                 raise
         if isinstance(answer, BackingOff):
             self._changes.learn(answer.holding)
@@ -255,12 +275,18 @@ class Refresher:
             raise unavailable(answer.failure.kind, answer.retry_in)
         return answer
 
-    async def _look(self, key: InstallKey) -> None:
-        """Let this process know what made the store refuse a claim, so that it asks no more."""
+    async def _look(self, key: InstallKey) -> Holding | None:
+        """What stands there now, which this process then knows too; None if the store does not say."""
         asked_at = self._clock.now()
         try:
             holding = await self._store.find_holding(key)
         except RetryableError:
-            return
+            return None
         if holding is not None:
             self._changes.learn(holding, asked_at)
+        return holding
+
+
+def _is_newer(holding: Holding, terms: ClaimTerms) -> bool:
+    """Whether this is the pair that was asked for. A webhook wants what Envoy says now, whatever is stored."""
+    return terms.seen_generation is not None and holding.install.generation > terms.seen_generation

@@ -71,6 +71,7 @@ class UseCases:
         self.gate = gate = ProviderGate(
             ports.health,
             clock,
+            ports.hints,
             slots=bounds.refreshes_in_flight,
             calls_per_second=bounds.calls_per_second,
             patience=bounds.timing.claim,
@@ -132,3 +133,7 @@ class UseCases:
         """Another replica says that this install has changed."""
         self.changes.wake(key)
         self.get_token.look_behind(key)
+
+    def health_hinted(self, plugin_id: str) -> None:
+        """Another replica says that the circuit of this app has opened or closed."""
+        self.gate.forget(plugin_id)

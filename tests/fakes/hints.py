@@ -10,11 +10,16 @@ class ReplicaHints:
 
     def __init__(self, hints: "FakeHints") -> None:
         self.on_hint: Callable[[InstallKey], None] = lambda _key: None
+        self.on_health_hint: Callable[[str], None] = lambda _plugin_id: None
         self._hints = hints
 
     def tell(self, key: InstallKey) -> None:
         """See Hints."""
-        self._hints.spread(key, self)
+        self._hints.spread(self, lambda replica: replica.on_hint(key))
+
+    def tell_health(self, plugin_id: str) -> None:
+        """See Hints."""
+        self._hints.spread(self, lambda replica: replica.on_health_hint(plugin_id))
 
 
 class FakeHints:
@@ -30,9 +35,9 @@ class FakeHints:
         self._replicas.append(replica)
         return replica
 
-    def spread(self, key: InstallKey, sender: ReplicaHints) -> None:
+    def spread(self, sender: ReplicaHints, hear: Callable[[ReplicaHints], None]) -> None:
         """Let the others hear."""
         if not self.are_lost:
             for replica in self._replicas:
                 if replica is not sender:
-                    replica.on_hint(key)
+                    hear(replica)

@@ -116,6 +116,7 @@ class Replica:
         )
         use_cases = UseCases(ports, apps, bounds)
         self.hints.on_hint = use_cases.hinted
+        self.hints.on_health_hint = use_cases.health_hinted
         self.cache, self.gate = use_cases.cache, use_cases.gate
         self.refresher, self.scheduler = use_cases.refresher, use_cases.scheduler
         self.get_token, self.batch_get_tokens = use_cases.get_token, use_cases.batch_get_tokens

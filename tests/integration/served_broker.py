@@ -47,6 +47,7 @@ def settings_for(
         "ENVOY_TOKEN_URL": f"{url}/oauth2/token",
         "GRPC_ADDRESS": ANY_PORT,
         "HTTP_ADDRESS": ANY_PORT,
+        "LAME_DUCK_SECONDS": "0",
         "DRAIN_SECONDS": "10",
         "APPS": json.dumps([_app_entry(each) for each in apps]),
     }

@@ -101,6 +101,7 @@ class Process:
         self.clock = clock
         self.use_cases = UseCases(ports, APPS, replace(bounds, owner=name))
         hints.on_hint = lambda key: self.begin_now(lambda: self.use_cases.hinted(key))
+        hints.on_health_hint = lambda app: self.begin_now(lambda: self.use_cases.health_hinted(app))
         self.scheduler = self.begin(self.use_cases.scheduler.run())
 
     @property

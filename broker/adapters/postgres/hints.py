@@ -9,7 +9,6 @@ import json
 import random
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final, LiteralString
 
@@ -30,12 +29,15 @@ LISTEN: Final = f"LISTEN {CHANNEL}"
 FLUSH_INTERVAL: Final = timedelta(milliseconds=50)
 MAX_QUEUED: Final = 10_000
 # Postgres takes payloads of less than 8,000 bytes.
-MAX_KEYS_BYTES: Final = 7_900
+MAX_SUBJECTS_BYTES: Final = 7_900
 # A server that has been silent so long is asked whether it is there, and has as long to answer.
 SILENCE: Final = timedelta(seconds=10)
 LONGEST_PAUSE: Final = timedelta(seconds=10)
 
 OnHint = Callable[[InstallKey], None]
+OnHealthHint = Callable[[str], None]
+# As it is sent: an install's plugin id and install id, or an app's plugin id alone.
+_Subject = tuple[str, str] | tuple[str]
 
 
 class PostgresHints:
@@ -47,13 +49,16 @@ class PostgresHints:
         self._listen_url = listen_url
         # Told apart from the others' hints: what this process has stored it knows.
         self._sender = secrets.token_hex(8)
-        self._queued: dict[InstallKey, None] = {}
+        self._queued: dict[_Subject, None] = {}
         self._something_queued = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._on_hint: OnHint = lambda _key: None
+        self._on_health_hint: OnHealthHint = lambda _plugin_id: None
 
-    def start(self, on_hint: OnHint) -> None:
+    def start(self, on_hint: OnHint, on_health_hint: OnHealthHint) -> None:
         """Begin to send, and to pass on what is heard."""
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen(on_hint))]
+        self._on_hint, self._on_health_hint = on_hint, on_health_hint
+        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen())]
 
     async def stop(self) -> None:
         """Send and hear no more. What is queued is lost."""
@@ -63,7 +68,14 @@ class PostgresHints:
 
     def tell(self, key: InstallKey) -> None:
         """See Hints."""
-        self._queued[key] = None
+        self._queue((key.plugin_id, key.install_id))
+
+    def tell_health(self, plugin_id: str) -> None:
+        """See Hints."""
+        self._queue((plugin_id,))
+
+    def _queue(self, subject: _Subject) -> None:
+        self._queued[subject] = None
         if len(self._queued) > MAX_QUEUED:
             del self._queued[next(iter(self._queued))]
         self._something_queued.set()
@@ -72,30 +84,30 @@ class PostgresHints:
         while True:
             await self._something_queued.wait()
             await asyncio.sleep(FLUSH_INTERVAL.total_seconds())
-            keys, self._queued = self._queued, {}
+            subjects, self._queued = self._queued, {}
             self._something_queued.clear()
             try:
                 async with self._connections.connection() as connection:
-                    for payload in self._payloads(list(keys)):
+                    for payload in self._payloads(list(subjects)):
                         await connection.execute(QUERIES["notify"], {"channel": CHANNEL, "payload": payload})
             except RetryableError as error:
-                log.debug("hints.lost", count=len(keys), error=str(error))
+                log.debug("hints.lost", count=len(subjects), error=str(error))
             except psycopg.Error:
                 log.exception("hints.failed")
 
-    def _payloads(self, keys: list[InstallKey]) -> Iterator[str]:
-        batch: list[InstallKey] = []
+    def _payloads(self, subjects: list[_Subject]) -> Iterator[str]:
+        batch: list[_Subject] = []
         size = 0
-        for key in keys:
-            length = len(json.dumps(key)) + 2
-            if size + length > MAX_KEYS_BYTES - len(self._sender):
+        for subject in subjects:
+            length = len(json.dumps(subject)) + 2
+            if size + length > MAX_SUBJECTS_BYTES - len(self._sender):
                 yield json.dumps([self._sender, batch])
                 batch, size = [], 0
-            batch.append(key)
+            batch.append(subject)
             size += length
         yield json.dumps([self._sender, batch])
 
-    async def _listen(self, on_hint: OnHint) -> None:
+    async def _listen(self) -> None:
         failures = 0
         while True:
             try:
@@ -107,7 +119,7 @@ class PostgresHints:
                     if failures:
                         log.info("hints.listening_again")
                     failures = 0
-                    await self._hear(connection, on_hint)
+                    await self._hear(connection)
                 finally:
                     # Its own farewell would wait for a server that may be frozen.
                     connection.pgconn.finish()
@@ -118,12 +130,11 @@ class PostgresHints:
             pause = min(full_jitter(failures, random.random()), LONGEST_PAUSE)  # noqa: S311 (jitter)
             await asyncio.sleep(pause.total_seconds())
 
-    async def _hear(self, connection: psycopg.AsyncConnection, on_hint: OnHint) -> None:
+    async def _hear(self, connection: psycopg.AsyncConnection) -> None:
         await self._ask(connection, LISTEN)
         while True:
             async for notification in connection.notifies(timeout=SILENCE.total_seconds()):
-                for key in self._keys_of(notification.payload):
-                    on_hint(key)
+                self._pass_on(notification.payload)
             await self._ask(connection, "SELECT 1")
 
     async def _ask(self, connection: psycopg.AsyncConnection, statement: LiteralString) -> None:
@@ -135,20 +146,21 @@ class PostgresHints:
             raise TimeoutError
         asked.result()
 
-    def _keys_of(self, payload: str) -> list[InstallKey]:
-        with suppress(ValueError, RecursionError):
-            match json.loads(payload):
-                case [str(sender), [*keys]] if sender != self._sender:
-                    return [InstallKey(*key) for key in keys if _is_key(key)]
-        return []
+    def _pass_on(self, payload: str) -> None:
+        """Anybody who reaches the database can send anything here."""
+        try:
+            told = json.loads(payload)
+        except (ValueError, RecursionError):
+            return
+        match told:
+            case [str(sender), [*subjects]] if sender != self._sender:
+                for subject in subjects:
+                    match subject:
+                        case [str(plugin_id), str(install_id)]:
+                            self._on_hint(InstallKey(plugin_id, install_id))
+                        case [str(plugin_id)]:
+                            self._on_health_hint(plugin_id)
 
 
 async def _execute(connection: psycopg.AsyncConnection, statement: LiteralString) -> None:
     await connection.execute(statement)
-
-
-def _is_key(key: object) -> bool:
-    match key:
-        case [str(), str()]:
-            return True
-    return False
