@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
+import httpx
 import psycopg
 
+from bench.envoy import EnvoyFailedError
 from bench.load import LoadFailedError
 from bench.machine import cores, facts
 from bench.processes import NotReadyError
@@ -26,6 +28,8 @@ FAILURES = (
     MiscountError,
     NotReadyError,
     EmbeddedPostgresError,
+    EnvoyFailedError,
+    httpx.HTTPError,
     psycopg.Error,
     grpc.RpcError,
     OSError,

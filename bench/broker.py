@@ -27,8 +27,9 @@ from tokenbroker.v1.token_broker_pb2 import BatchGetTokensRequest, GetTokenReque
 NAME = "broker"
 HOST = "127.0.0.1"
 PLUGIN_ID = "4242"
+CLIENT_ID, CLIENT_SECRET = "bench", "make-believe-secret"
 SERVE = ("python", "-m", "broker", "serve")  # what `token-broker serve` runs
-NOBODY_LISTENS = "http://127.0.0.1:9/"  # every token here is fresh, so Envoy is never called
+NOBODY_LISTENS = "http://127.0.0.1:9/"  # where every token is fresh, Envoy is never called
 POLL_SECONDS = 0.002
 POSTGRES_SETTINGS = {"autovacuum": "off"}  # it would choose a contestant to slow down
 
@@ -54,6 +55,7 @@ class Served:
 
     pid: int
     port: int
+    webhook_url: str
 
     def contestant(
         self, name: str, messages: Path, reply_bytes: int, prepare: Callable[[], None] | None = None
@@ -108,16 +110,19 @@ async def database(server: EmbeddedPostgres, name: str) -> Database:
 
 
 @asynccontextmanager
-async def serving(base: Database, *, core: int | None, **settings: str) -> AsyncIterator[Served]:
+async def serving(
+    base: Database, *, core: int | None, command: Sequence[str] = SERVE, **settings: str
+) -> AsyncIterator[Served]:
     """`token-broker serve` on that core, ready. `settings` are its own, by their names without the prefix.
 
     Raises:
         NotReadyError: it ended, or does not serve in time.
     """
-    port = free_port()
-    async with running(SERVE, core=core, environment=environment(base, port, settings)) as process:
+    port, http_port = free_port(), free_port()
+    settings = {"http_address": f"{HOST}:{http_port}", **settings}
+    async with running(command, core=core, environment=environment(base, port, settings)) as process:
         await until_serving(process, port)
-        yield Served(process.pid, port)
+        yield Served(process.pid, port, f"http://{HOST}:{http_port}/envoy/webhooks/{PLUGIN_ID}")
 
 
 def free_port() -> int:
@@ -134,11 +139,12 @@ def environment(base: Database, port: int, settings: Mapping[str, str]) -> dict[
         "database_url": base.url,
         "keyset": base.keyset.reveal(),
         "envoy_plugin_id": PLUGIN_ID,
-        "envoy_client_id": "bench",
-        "envoy_client_secret": "never-sent",
+        "envoy_client_id": CLIENT_ID,
+        "envoy_client_secret": CLIENT_SECRET,
         "envoy_token_url": NOBODY_LISTENS,
         "grpc_address": f"{HOST}:{port}",
         "http_address": f"{HOST}:0",
+        "lame_duck_seconds": "0",
         "log_level": "warning",
         **settings,
     }

@@ -34,6 +34,7 @@ COLUMN_TYPES = {
     "issued_at": "timestamptz",
     "expires_at": "timestamptz",
     "refresh_due_at": "timestamptz",
+    "due_at": "timestamptz",
     "attempt": "int8",
     "stored_attempt": "int8",
 }
@@ -72,6 +73,7 @@ def _rows(base: Database, count: int, now: datetime) -> Iterator[dict[str, Any]]
     cipher = TinkCipher(base.keyset)
     for install_id in install_ids(count):
         key = InstallKey(PLUGIN_ID, install_id)
+        due_at = now + due_after(LIFETIME, key, GENERATION)
         yield {
             **key._asdict(),
             "company_id": install_id,
@@ -82,7 +84,8 @@ def _rows(base: Database, count: int, now: datetime) -> Iterator[dict[str, Any]]
             REFRESH_TOKEN: _sealed(cipher, REFRESH_TOKEN, key),
             "issued_at": now,
             "expires_at": now + LIFETIME,
-            "refresh_due_at": now + due_after(LIFETIME, key, GENERATION),
+            "refresh_due_at": due_at,
+            "due_at": due_at,
             "attempt": ATTEMPT,
             "stored_attempt": ATTEMPT,
         }

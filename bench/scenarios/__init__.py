@@ -3,7 +3,17 @@
 from typing import Protocol
 
 from bench.run import Run
-from bench.scenarios import cache_memory, get_token_by_installs, get_token_fresh, time_to_ready
+from bench.scenarios import (
+    cache_memory,
+    crowd,
+    due_query,
+    event_loop_lag,
+    get_token_by_installs,
+    get_token_fresh,
+    refreshes,
+    takeover,
+    time_to_ready,
+)
 
 
 class Scenario(Protocol):
@@ -16,4 +26,14 @@ class Scenario(Protocol):
         """Measures, and adds what it found to `bench.report`."""
 
 
-ALL: tuple[Scenario, ...] = (get_token_fresh, get_token_by_installs, cache_memory, time_to_ready)
+ALL: tuple[Scenario, ...] = (
+    get_token_fresh,
+    get_token_by_installs,
+    cache_memory,
+    refreshes,
+    crowd,
+    takeover,
+    event_loop_lag,
+    due_query,
+    time_to_ready,
+)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from broker.sandbox.simulated_envoy.behaviour import Behaviour
@@ -69,6 +69,8 @@ class TokenExchange:
             asked = await parse_token_request(request.headers, await _bounded_body(request))
         except MalformedTokenRequestError as error:
             return self._answer_malformed(request, str(error))
+        except ClientDisconnect:
+            return self._answer_malformed(request, "the request was cut off")
         attempt = self._arrive(request, asked)
         await asyncio.sleep(attempt.behaviour.latency_seconds)
         decision = None
