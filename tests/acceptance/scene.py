@@ -157,9 +157,16 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     """Runs `count` replicas and what they need; `settings` are the replicas', without their prefix."""
     with new_database(postgres, template) as database:
-        async with (
-            served_envoy() as envoy,
-            served_broker(envoy, database, SWEEP_SECONDS=NEVER) as front_desk,
-            replicas(database, envoy, count, (APP,), **settings) as running,
-        ):
-            yield Scene(database, envoy, front_desk, running)
+        async with scene_in(database, count, **settings) as set_up:
+            yield set_up
+
+
+@asynccontextmanager
+async def scene_in(database: str, count: int, **settings: str) -> AsyncIterator[Scene]:
+    """The same in a database of the test's own, with the broker's schema."""
+    async with (
+        served_envoy() as envoy,
+        served_broker(envoy, database, SWEEP_SECONDS=NEVER) as front_desk,
+        replicas(database, envoy, count, (APP,), **settings) as running,
+    ):
+        yield Scene(database, envoy, front_desk, running)
