@@ -28,6 +28,10 @@ run: $(ENV) ## Start a broker with everything it needs, and install one app. ARG
 test: $(ENV) ## Run every test. ARGS="-k name" for some of them
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
+.PHONY: test-pgbouncer
+test-pgbouncer: $(ENV) ## The tests of the whole broker and of the store, behind a PgBouncer in transaction mode (needs pgbouncer)
+	$(BIN)/pytest tests/integration tests/contract --behind-pgbouncer --no-cov $(ARGS)
+
 .PHONY: check
 check: $(ENV) ## Everything that can be judged without running it: format, types, imports, API, drift
 	$(BIN)/ruff check .

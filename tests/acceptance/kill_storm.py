@@ -22,7 +22,6 @@ from typing import Any, Final
 from broker.app import migrate
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.acceptance.callers import Callers
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import Replicas, replicas
 from tests.acceptance.scene import presented_wrongly
 from tests.acceptance.short_lived import (
@@ -35,6 +34,7 @@ from tests.acceptance.short_lived import (
 )
 from tests.acceptance.storm_faults import Faults
 from tests.acceptance.storm_verdict import Verdict, requests_by_outcome, wrong_in_log
+from tests.eventually import eventually
 from tests.integration.served_broker import rows_of
 
 INSTALLS_OF_AN_APP: Final = 10

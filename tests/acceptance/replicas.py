@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc.aio
 
 from broker.sandbox.simulated_envoy import SimulatedApp
-from tests.acceptance.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.served_broker import CALL_SECONDS, envoy_url, settings_for
 from tests.integration.served_envoy import APP, ServedEnvoy
 from tests.processes import TOKEN_BROKER, Finished, Running, environment

@@ -2,20 +2,19 @@
 
 import asyncio
 import itertools
-import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from broker.sandbox.simulated_envoy.tokens import fingerprint
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, Replica, Replicas, replicas
+from tests.databases import new_database
+from tests.eventually import eventually
 from tests.integration.served_broker import ServedBroker, rows_of, served_broker
 from tests.integration.served_envoy import APP, ServedEnvoy, served_envoy
 from tokenbroker.v1.token_broker_pb2 import GetTokenResponse
@@ -135,17 +134,6 @@ async def load(replicas: Iterable[Replica], install_ids: Iterable[str]) -> Async
             yield
         finally:
             over.set()
-
-
-@contextmanager
-def new_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
-    """The DSN of a migrated database, dropped at the end with all its connections."""
-    name = f"replicas_{uuid.uuid4().hex}"
-    names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
-    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
-        yield postgres.dsn(name)
-        connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
 
 
 @asynccontextmanager

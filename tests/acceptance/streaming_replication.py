@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
+from tests.eventually import eventually
 
 # The standby begins where the copy began, and the primary must still have what it wrote since.
 PRIMARY_SETTINGS: Final = {"wal_keep_size": "256MB"}

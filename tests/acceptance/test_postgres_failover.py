@@ -8,10 +8,10 @@ import grpc.aio
 import pytest
 
 from broker import app
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, Replica
 from tests.acceptance.scene import MINTED, PAST_EXPIRY, REFRESHED, Call, Scene, scene_in
 from tests.acceptance.streaming_replication import Replicated, replicated
+from tests.eventually import eventually
 
 REFUSED: Final[Call] = ("refresh_token", "invalid_grant")
 

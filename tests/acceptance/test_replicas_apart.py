@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, UNHEARD, Replica, replicas
 from tests.acceptance.scene import PAST_EXPIRY, REFRESHED, Scene, scene
 from tests.acceptance.serve_with_crash_points import CLOCK_MENDED, CLOCK_SECONDS
+from tests.eventually import eventually
 from tests.integration.served_broker import CALL_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

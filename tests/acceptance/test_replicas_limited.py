@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, UNHEARD, Replica
 from tests.acceptance.scene import PAST_DUE, PAST_EXPIRY, REFRESHED, Call, Scene, load, scene
+from tests.eventually import eventually
 from tests.integration.refusals import Refusal, read_refusal
 from tests.integration.served_envoy import APP
 

@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, Replica
 from tests.acceptance.scene import A_MINUTE, MINTED, PAST_EXPIRY, REFRESHED, Call, Scene, scene
 from tests.acceptance.serve_with_crash_points import SIGNAL, SIGNAL_AT
+from tests.eventually import eventually
 from tests.fault_proxy import FaultProxy, Moment, fault_proxy, proxied, target_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import Replica
 from tests.acceptance.scene import (
     MINTED,
@@ -22,6 +21,7 @@ from tests.acceptance.scene import (
     load,
     scene,
 )
+from tests.eventually import eventually
 from tokenbroker.v1.token_broker_pb2 import GetTokenResponse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

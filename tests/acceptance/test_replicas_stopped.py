@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
-from tests.acceptance.eventually import eventually
 from tests.acceptance.replicas import NEVER, Replica
 from tests.acceptance.scene import A_MINUTE, MINTED, PAST_DUE, PAST_EXPIRY, REFRESHED, Scene, scene
 from tests.acceptance.serve_with_crash_points import SIGNAL, SIGNAL_AT
+from tests.eventually import eventually
 from tokenbroker.v1.token_broker_pb2 import GetTokenResponse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

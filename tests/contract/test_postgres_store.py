@@ -17,6 +17,7 @@ from broker.domain.errors import Overloaded, StoreUnavailable
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.contract.store_harness import IMPATIENCE, PATIENCE, PostgresHarness
+from tests.databases import direct_url
 from tests.fakes.samples import ACCESS_LIFE, CIPHER, KEY, due, issued
 from tests.fakes.steps import turn
 
@@ -46,7 +47,7 @@ async def test_f39_times_are_utc_whatever_the_session_s_zone(harness: PostgresHa
     """Python's arithmetic within a zone with summer time is an hour off when the clocks change."""
     await harness.installed()
     async with AsyncExitStack() as stack:
-        connections, store = await opened(stack, database + BERLIN)
+        connections, store = await opened(stack, direct_url(database) + BERLIN)
         async with connections.connection() as connection:
             zone = await (await connection.execute("SHOW timezone")).fetchone()
         install = await store.find(KEY)
@@ -120,7 +121,9 @@ async def test_f34_read_only_database_gives_no_claim_and_still_answers(
     """A standby that was promoted late, or a full disk: reads go on, nothing is sent."""
     await harness.installed()
     async with AsyncExitStack() as stack:
-        _, store = await opened(stack, database + "&options=-c%20default_transaction_read_only%3Don")
+        _, store = await opened(
+            stack, direct_url(database) + "&options=-c%20default_transaction_read_only%3Don"
+        )
         assert await store.find_holding(KEY) is not None
         with pytest.raises(StoreUnavailable):
             await store.claim(KEY, due(1))

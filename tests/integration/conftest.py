@@ -5,16 +5,14 @@ that uses them runs in one event loop: `pytestmark = pytest.mark.asyncio(loop_sc
 """
 
 import itertools
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-import psycopg
 import pytest
 import pytest_asyncio
-from psycopg import sql
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
+from tests.databases import new_database
 from tests.integration.served_broker import ServedBroker, served_broker
 from tests.integration.served_envoy import ServedEnvoy, served_envoy
 
@@ -38,12 +36,8 @@ async def broker(simulated_envoy: ServedEnvoy, database: str) -> AsyncIterator[S
 @pytest.fixture(scope="module")
 def shared_database(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """The DSN of a migrated database for a module's tests."""
-    name = f"shared_{uuid.uuid4().hex}"
-    names = {"name": sql.Identifier(name), "template": sql.Identifier(migrated_template)}
-    with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {name} TEMPLATE {template}").format(**names))
-        yield postgres.dsn(name)
-        connection.execute(sql.SQL("DROP DATABASE {name} WITH (FORCE)").format(**names))
+    with new_database(postgres, migrated_template) as dsn:
+        yield dsn
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -16,6 +16,7 @@ from broker import app
 from broker.config import load_settings
 from broker.sandbox.simulated_envoy import SimulatedApp
 from broker.sandbox.simulated_envoy.webhooks import SIGNATURE_HEADER, sign
+from tests.databases import direct_url
 from tests.integration.served_envoy import APP, ServedEnvoy
 from tokenbroker.v1 import installs_pb2, installs_pb2_grpc, token_broker_pb2, token_broker_pb2_grpc
 
@@ -41,6 +42,8 @@ def settings_for(
     database: str, url: str, *, apps: Sequence[SimulatedApp] = (APP,), **variables: str
 ) -> dict[str, str]:
     """The environment of a broker at free ports. `variables` are settings without their prefix."""
+    direct = direct_url(database)
+    around = {"DATABASE_DIRECT_URL": direct} if direct != database else {}
     named = {
         "DATABASE_URL": database,
         "KEYSET": KEYSET,
@@ -51,7 +54,7 @@ def settings_for(
         "DRAIN_SECONDS": "10",
         "APPS": json.dumps([_app_entry(each) for each in apps]),
     }
-    return {f"TOKEN_BROKER_{name}": value for name, value in (named | variables).items()}
+    return {f"TOKEN_BROKER_{name}": value for name, value in (named | around | variables).items()}
 
 
 def _app_entry(simulated: SimulatedApp) -> dict[str, str]:

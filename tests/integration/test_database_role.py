@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.databases import direct_url
 from tests.integration.refusals import refusal_of
 from tests.integration.served_broker import CALL_SECONDS, INSTALL_ID, served_broker
 from tests.integration.served_envoy import ServedEnvoy
@@ -30,7 +31,7 @@ def as_role(database: str) -> Iterator[str]:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(grants)
         try:
-            yield make_conninfo(database, user=ROLE)
+            yield make_conninfo(direct_url(database), user=ROLE)
         finally:
             connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
 
