@@ -14,6 +14,11 @@ from tests.pgbouncer import pgbouncer
 _TEMPLATE = "migrated_template"
 
 
+# A test that runs as root starts servers under another account, which forks; grpc's own preparations for a fork that is
+# not followed by more Python crash there. To be said before grpc is imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What `make test-pgbouncer` asks for."""
     parser.addoption(

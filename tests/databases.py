@@ -1,8 +1,11 @@
 """Databases for tests, each fresh, and gone afterwards; behind a PgBouncer if the run was asked for one."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -28,6 +31,17 @@ def new_database(postgres: EmbeddedPostgres, template: str = EMPTY) -> Iterator[
     yield dsn
     del _direct_urls[dsn]
     administer(postgres, "DROP DATABASE {name} WITH (FORCE)", name=name)
+
+
+@contextmanager
+def folder_for_data() -> Iterator[Path]:
+    """A folder for servers' data that their account, which is not root's, may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def direct_url(dsn: str) -> str:

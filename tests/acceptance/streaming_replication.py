@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +12,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
+from tests.databases import folder_for_data
 from tests.eventually import eventually
 
 # The standby begins where the copy began, and the primary must still have what it wrote since.
 PRIMARY_SETTINGS: Final = {"wal_keep_size": "256MB"}
 NOT_COPIED: Final = shutil.ignore_patterns("postmaster.pid", "pg_wal", "pgsql_tmp*")
-ENTER: Final = 0o711
 
 _SENDER: Final = "SELECT pid FROM pg_stat_replication"
 _HAS_REPLAYED: Final = "SELECT replay_lsn >= pg_current_wal_lsn() FROM pg_stat_replication"
@@ -61,9 +60,7 @@ class Replicated:
 @contextmanager
 def replicated() -> Iterator[Replicated]:
     """Runs both; an empty database each of them has."""
-    folder = Path(tempfile.mkdtemp(prefix="replicated-"))
-    folder.chmod(ENTER)
-    try:
+    with folder_for_data() as folder:
         data, copy = folder / "primary", folder / "standby"
         with EmbeddedPostgres(data_dir=data, settings=PRIMARY_SETTINGS) as primary:
             _copy(primary, data, copy)
@@ -75,8 +72,6 @@ def replicated() -> Iterator[Replicated]:
             }
             with EmbeddedPostgres(data_dir=copy, settings=follow) as standby:
                 yield Replicated(primary, standby, data)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(primary: EmbeddedPostgres, data: Path, copy: Path) -> None:
