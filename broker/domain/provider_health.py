@@ -156,9 +156,10 @@ def after_answer(
     if fault is None:
         if held:
             return health  # A call from before: it must not end the time that Envoy asked for.
-        closed_at = now if health.is_open else health.closed_at
-        level = 0.0 if health.is_open else health.level
-        return ProviderHealth(level=level, level_at=health.level_at, closed_at=closed_at)
+        if health.is_open:
+            # Nor does the bucket keep what came in while nobody called.
+            return ProviderHealth(level=0.0, level_at=now, closed_at=now)
+        return ProviderHealth(level=health.level, level_at=health.level_at, closed_at=health.closed_at)
     if held and not _asks_for_patience(fault):
         return health
     kind = CLIENT_REFUSED if isinstance(fault, ClientRefused) else fault.kind

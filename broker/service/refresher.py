@@ -116,7 +116,7 @@ class Refresher:
         self._timing = timing
         self._owner = owner
         self._max_waiting = max_waiting
-        # None: it met another's claim, and was told not to wait for that.
+        # None: another was faster, and this one was told not to wait for that.
         self._flights: Flights[_Flight, Holding | None] = Flights()
         self._awaited: Counter[_Flight] = Counter()
 
@@ -141,7 +141,7 @@ class Refresher:
     def refresh_behind(self, key: InstallKey, seen_generation: int) -> "asyncio.Task[Holding | None] | None":
         """Begin a refresh that nobody waits for; it does not wait for another's claim either.
 
-        None if there is no room.
+        It ends in None where another was faster. None at once if there is no room.
         """
         flight = (key, self._terms(Purpose.DUE, seen_generation))
         if len(self._flights) >= self._max_waiting:
@@ -218,19 +218,19 @@ class Refresher:
                 if found is None or not _is_newer(found, terms):
                     raise
                 return found
-            if isinstance(answer, Holding):
+            if answer is None or isinstance(answer, Holding):
                 return answer
-            if not patient:
-                telemetry.claim_collisions.add(1)
-                return None
             holding = await self._wait(key, terms, min(give_up_at, self._clock.now() + answer.ends_in))
             if holding is not None:
                 return holding
             if self._clock.now() >= give_up_at:
                 raise ProviderUnavailable("another replica is still fetching this token", POLL_INTERVAL)
 
-    async def _attempt(self, flight: _Flight, *, patient: bool) -> Holding | ClaimHeld:
-        """Claim, when it is this flight's turn, and make the attempt; or adopt what stands there already."""
+    async def _attempt(self, flight: _Flight, *, patient: bool) -> Holding | ClaimHeld | None:
+        """Claim, when it is this flight's turn, and make the attempt; or adopt what stands there already.
+
+        None for who is not patient, where another was faster.
+        """
         key, terms = flight
         insist = terms.purpose is not Purpose.DUE
         admitted = self._gate.admitted(key.plugin_id, lambda: flight in self._awaited, insist=insist)
@@ -241,6 +241,9 @@ class Refresher:
                 return await self._attempts.make(answer)
         if isinstance(answer, Holding):
             self._changes.learn(answer)
+        if not patient:
+            telemetry.claim_collisions.add(1)
+            return None
         return answer
 
     async def _wait(self, key: InstallKey, terms: ClaimTerms, until: datetime) -> Holding | None:

@@ -3,7 +3,7 @@
 Every replica runs one, and they need no agreement. Each reads what is due by a plain indexed query, the longest overdue
 first, and then claims one install after the other by its key. So that replicas seldom meet at the same install, each
 begins at a place of its own in what it has read; where they do meet, the row lock or the claim decides, and the one that
-came too late goes on. How many calls that makes a second the shared budget decides (provider_gate.py), where callers who
+came too late reads anew: the rest of its window is the other's by now. How many calls that makes a second the shared budget decides (provider_gate.py), where callers who
 wait go first. An install that keeps failing is due again only when its own back-off is over.
 """
 
@@ -90,7 +90,10 @@ class Scheduler:
             if attempt is None:
                 return brought
             try:
-                brought += await asyncio.shield(attempt) is not None
+                if await asyncio.shield(attempt) is None:
+                    waiting.clear()
+                else:
+                    brought += 1
             except (StoreUnavailable, Overloaded):
                 # The rest of the window would meet the same.
                 waiting.clear()

@@ -31,12 +31,21 @@ class StrictIssuer:
         self.issued_count = 0
         self._live: dict[Grantee, IssuedTokens] = {}
         self._used: dict[str, Grantee] = {}
+        self._owners: dict[str, Grantee] = {}
 
     def issue(self, grantee: Grantee, at: datetime, *, minted: bool) -> IssuedTokens:
         """A fresh pair; the one before is dead."""
         self.issued_count += 1
         pair = self._live[grantee] = issued(at, minted=minted)
+        if pair.refresh_token is not None:
+            self._owners[pair.refresh_token.reveal()] = grantee
         return pair
+
+    def refresh_token_of(self, grantee: Grantee) -> str:
+        """The one that would buy the next pair."""
+        token = self._live[grantee].refresh_token
+        assert token is not None
+        return token.reveal()
 
     def is_live(self, grantee: Grantee, access_token: Secret) -> bool:
         """Whether Envoy would take this access token."""
@@ -59,8 +68,9 @@ class StrictIssuer:
         if victim is not None:
             self.reused.append(refresh_token)
             self.revoke(victim)
-        for grantee, pair in self._live.items():
-            if grantee.client_id == client_id and pair.refresh_token == Secret(refresh_token):
-                self._used[refresh_token] = grantee
-                return self.issue(grantee, at, minted=False)
-        raise GrantRefused("invalid_grant")
+        owner = self._owners.get(refresh_token)
+        pair = self._live.get(owner) if owner is not None and owner.client_id == client_id else None
+        if owner is None or pair is None or pair.refresh_token != Secret(refresh_token):
+            raise GrantRefused("invalid_grant")
+        self._used[refresh_token] = owner
+        return self.issue(owner, at, minted=False)

@@ -44,12 +44,17 @@ class Gate:
 
 
 class FakeTokenEndpoint:
-    """Envoy's token endpoint; without a plan it answers what the issuer says."""
+    """Envoy's token endpoint; without a plan it answers what the issuer says.
+
+    Attributes:
+        poisoned: refresh tokens, and ids of installs, that always get HTTP 500.
+    """
 
     def __init__(
         self, clock: Clock, issuer: StrictIssuer, requests: list[Request], steps: Steps | None = None
     ) -> None:
         """Every request is noted in `requests`, which replicas may share."""
+        self.poisoned: set[str] = set()
         self._requests = requests
         self._clock = clock
         self._issuer = issuer
@@ -85,6 +90,8 @@ class FakeTokenEndpoint:
         if self._gates:
             await self._wait(self._gates.popleft(), request.deadline)
         await self._steps(f"{request.grant}: received")
+        if self.poisoned & {request.presented, request.install_id}:
+            raise OutcomeUnknown("http_500")
         answer = self._answers.popleft() if self._answers else _unchanged
         if isinstance(answer, ProviderFault):
             raise answer
