@@ -103,6 +103,7 @@ class MemoryHarness(StoreHarness):
         """See StoreHarness."""
         with self._table.written(key) as row:
             row.install = replace(row.install, claim_ends_at=self.clock.now())
+            row.due_at = self.clock.now()
 
     async def copy_access_token(self, source: InstallKey, target: InstallKey) -> None:
         """See StoreHarness."""
@@ -147,7 +148,8 @@ class PostgresHarness(StoreHarness):
     async def end_claim(self, key: InstallKey = KEY) -> None:
         """See StoreHarness."""
         await self.execute(
-            "UPDATE token_broker.installs SET claim_expires_at = clock_timestamp() WHERE {}", key
+            "UPDATE token_broker.installs SET claim_expires_at = clock_timestamp(), due_at = clock_timestamp() WHERE {}",
+            key,
         )
 
     async def copy_access_token(self, source: InstallKey, target: InstallKey) -> None:
