@@ -60,11 +60,13 @@ class Callers:
         dice: random.Random,
         *,
         of_each: int = 1,
+        deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         self._envoy = envoy
         self._installs = list(installs) * of_each
         self._door = door
         self._dice = dice
+        self._deadline_seconds = deadline_seconds
         self._records: dict[str, dict[str, Any]] = {}
 
     @asynccontextmanager
@@ -88,7 +90,7 @@ class Callers:
         stub, asked_at = self._door(), time.time()
         request = token_broker_pb2.GetTokenRequest(plugin_id=install.plugin_id, install_id=install.install_id)
         try:
-            reply = await stub.GetToken(request, timeout=DEADLINE_SECONDS)
+            reply = await stub.GetToken(request, timeout=self._deadline_seconds)
         except grpc.aio.AioRpcError as error:
             heard.failures[_told(error)] += 1
             if error.code() not in TOLERATED:
@@ -138,7 +140,7 @@ class Callers:
             plugin_id=install.plugin_id, install_id=install.install_id, generation=generation
         )
         try:
-            await stub.ReportRejectedToken(request, timeout=DEADLINE_SECONDS)
+            await stub.ReportRejectedToken(request, timeout=self._deadline_seconds)
         except grpc.aio.AioRpcError as error:
             if error.code() not in TOLERATED:
                 heard.broken.append(f"{install.install_id}: report: {error.code().name}")
