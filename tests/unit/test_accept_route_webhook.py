@@ -256,6 +256,19 @@ async def test_f25_reinstall_after_an_uninstall_is_exchanged(world: World, repli
         await replica.get_token("", KEY.install_id)
 
 
+async def test_f25_uninstall_that_comes_after_the_reinstall_it_preceded_buries_nothing(
+    world: World, replica: Replica
+) -> None:
+    """The company uninstalled and installed again; the events come in the other order. Envoy still gives a pair."""
+    await delivered(replica, route_webhook(b"the first install"))
+    await delivered(replica, route_webhook(b"the reinstall"))
+    accepted = await delivered(replica, GONE)
+    assert accepted.install is not None
+    assert accepted.install.state is InstallState.ACTIVE
+    assert world.grants == ["plugin_install"] * 3
+    assert world.holds_live_token((await replica.get_token("", KEY.install_id)).holding)
+
+
 async def test_other_events_are_accepted_and_do_nothing(world: World, replica: Replica) -> None:
     """Envoy sends what the app has subscribed to; it is no error that we don't care."""
     assert await delivered(replica, OtherWebhook()) == Accepted(WebhookKind.OTHER, None)
