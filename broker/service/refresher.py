@@ -31,8 +31,8 @@ the grant `plugin_install` (a *mint*) always brings a fresh pair for an app that
     has begun; a pair that comes later than a later attempt's claim sets it again, and not even the attempt
     under way may then clear it: which of the pairs Envoy issued last nobody knows, and the next attempt mints.
     So does a pair whose claim the database no longer knows, or knows by the same number and another id: it
-    has forgotten commits. A store that fails is tried again behind the scenes (pair_keeper.py); the pair is served from
-    this process's memory meanwhile.
+    has forgotten commits. A store that fails is tried again behind the scenes (pair_keeper.py); the pair is
+    served from this process's memory meanwhile.
 
  5. TELL.  This process's cache learns of the pair at once, other replicas by a hint, or when they next look
     (changes.py).

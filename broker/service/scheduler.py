@@ -1,10 +1,11 @@
 """The scheduler: what is due is refreshed though nobody asks for it, so that callers find FRESH tokens.
 
-Every replica runs one, and they need no agreement. Each reads what is due by a plain indexed query, the longest overdue
-first, and then claims one install after the other by its key. So that replicas seldom meet at the same install, each
-begins at a place of its own in what it has read; where they do meet, the row lock or the claim decides, and the one that
-came too late reads anew: the rest of its window is the other's by now. How many calls that makes a second the shared budget decides (provider_gate.py), where callers who
-wait go first. An install that keeps failing is due again only when its own back-off is over.
+Every replica runs one, and they need no agreement. Each reads what is due by a plain indexed query, the longest
+overdue first, and then claims one install after the other by its key. So that replicas seldom meet at the same install,
+each begins at a place of its own in what it has read; where they do meet, the row lock or the claim decides, and the
+one that came too late reads anew: the rest of its window is the other's by now. How many calls that makes a second the
+shared budget decides (provider_gate.py), where callers who wait go first. An install that keeps failing is due again
+only when its own back-off is over.
 """
 
 import asyncio

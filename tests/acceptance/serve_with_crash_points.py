@@ -1,7 +1,8 @@
 """`token-broker serve` that sends itself a signal at a step of the refresh protocol, or whose wall clock is wrong.
 
 The broker knows nothing of this: here its store and its client of Envoy are replaced by ones that do the same, and
-count the steps. Its scheduler finds nothing due, so that the steps are those of a caller's attempt. Run as `python -m tests.acceptance.serve_with_crash_points`. Beside the broker's own it reads:
+count the steps. Its scheduler finds nothing due, so that the steps are those of a caller's attempt. Run as
+`python -m tests.acceptance.serve_with_crash_points`. Beside the broker's own it reads:
 
     TEST_SIGNAL_AT       a step: VERB:MOMENT, or VERB:MOMENT@N for the Nth time that it is reached.
                          claim, keep, resolve: before, uncommitted (all written, the transaction open), after.
