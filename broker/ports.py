@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from broker.domain.apps import EnvoyApp
+from broker.domain.audit import AuditRecord
+from broker.domain.callers import Caller, Credentials, Operation, Subject
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
 from broker.domain.errors import ProviderFault
 from broker.domain.identifiers import InstallKey
@@ -235,4 +237,45 @@ class Cipher(Protocol):
         Raises:
             SealBroken: a wrong key or context, or a changed ciphertext.
         """
+        ...
+
+
+class Authenticator(Protocol):
+    """Tells who calls."""
+
+    async def authenticate(self, credentials: Credentials) -> Caller:
+        """Who has shown these credentials.
+
+        Raises:
+            CallerUnauthenticated: nobody that is known; the log says why, the caller is not told.
+        """
+        ...
+
+
+class Authorizer(Protocol):
+    """The policy: who may do what. What it does not give is refused."""
+
+    @property
+    def version(self) -> str:
+        """Names the policy in force; another one has another version."""
+        ...
+
+    def allows(self, caller: Caller, operation: Operation, subject: Subject) -> bool:
+        """Whether `caller` may. Never raises: what can't be decided is refused."""
+        ...
+
+
+class AuditLog(Protocol):
+    """The record of what callers did."""
+
+    async def write(self, record: AuditRecord) -> None:
+        """Return when the record is in every sink.
+
+        Raises:
+            AuditUnavailable: it is not, or nobody knows. What it tells of must not happen.
+        """
+        ...
+
+    def fingerprint(self, token: Secret) -> str:
+        """A keyed fingerprint, for a record: the same token has the same, and nobody without the key can guess one."""
         ...

@@ -35,6 +35,10 @@ _TABLE: Final[dict[type[errors.BrokerError], tuple[grpc.StatusCode, "_Reason.Val
     errors.InvalidField: (grpc.StatusCode.INVALID_ARGUMENT, _Reason.ERROR_REASON_INVALID_FIELD),
     errors.SignatureRefused: (grpc.StatusCode.UNAUTHENTICATED, _Reason.ERROR_REASON_SIGNATURE_REFUSED),
     errors.CallerNotAllowed: (grpc.StatusCode.PERMISSION_DENIED, _Reason.ERROR_REASON_CALLER_NOT_ALLOWED),
+    errors.CallerUnauthenticated: (
+        grpc.StatusCode.UNAUTHENTICATED,
+        _Reason.ERROR_REASON_CALLER_UNAUTHENTICATED,
+    ),
     errors.InstallNotFound: (grpc.StatusCode.NOT_FOUND, _Reason.ERROR_REASON_INSTALL_NOT_FOUND),
     errors.ReauthorizationRequired: (
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -47,6 +51,7 @@ _TABLE: Final[dict[type[errors.BrokerError], tuple[grpc.StatusCode, "_Reason.Val
     errors.ProviderUnavailable: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_PROVIDER_UNAVAILABLE),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_STORE_UNAVAILABLE),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_OVERLOADED),
+    errors.AuditUnavailable: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_AUDIT_UNAVAILABLE),
     errors.ShuttingDown: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_SHUTTING_DOWN),
     NotImplementedYet: (grpc.StatusCode.UNIMPLEMENTED, _Reason.ERROR_REASON_NOT_IMPLEMENTED),
 }

@@ -41,6 +41,18 @@ class SignatureRefused(CallerError):
         )
 
 
+class CallerUnauthenticated(CallerError):
+    """The caller has not proved who it is.
+
+    Attributes:
+        why: for the log, one of a few lower-case words; the caller is not told.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__("present a client certificate or a bearer token that this broker takes")
+        self.why = why
+
+
 class CallerNotAllowed(CallerError):
     """The caller may not do this to any install."""
 
@@ -94,6 +106,10 @@ class Overloaded(RetryableError):
 
 class ShuttingDown(RetryableError):
     """The broker was asked to stop and takes no new work."""
+
+
+class AuditUnavailable(RetryableError):
+    """What was asked could not be put on record, so it was not done."""
 
 
 class SealBroken(BrokerError):

@@ -23,6 +23,8 @@ def made(kind: type[Exception]) -> Exception:
         return kind("min_ttl", "must not be negative")
     if issubclass(kind, errors.RetryableError):
         return kind("Envoy can't be reached", SOON)
+    if kind is errors.CallerUnauthenticated:
+        return kind("no_credentials")
     if kind is errors.Limited:
         return kind(SOON)
     if issubclass(kind, errors.ProviderFault) and kind is not errors.CompanyMismatch:

@@ -138,6 +138,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
     Do: retry; another replica answers.
     """
+    ERROR_REASON_AUDIT_UNAVAILABLE: _ErrorReason.ValueType  # 14
+    """The broker can't put the call on record, so it does not do what was asked.
+
+      code: UNAVAILABLE
+      ErrorInfo { reason: "AUDIT_UNAVAILABLE" }
+      RetryInfo { retry_delay: "1s" }
+
+    Do: retry after the delay; another replica may answer.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. Every error status of this API carries a
@@ -263,5 +272,14 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 13
   RetryInfo { retry_delay: "0.5s" }
 
 Do: retry; another replica answers.
+"""
+ERROR_REASON_AUDIT_UNAVAILABLE: ErrorReason.ValueType  # 14
+"""The broker can't put the call on record, so it does not do what was asked.
+
+  code: UNAVAILABLE
+  ErrorInfo { reason: "AUDIT_UNAVAILABLE" }
+  RetryInfo { retry_delay: "1s" }
+
+Do: retry after the delay; another replica may answer.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
