@@ -11,7 +11,6 @@ how they meet the processes is the machine's doing.
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import json
 import random
 import sys
@@ -141,8 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=asked.seed,
         )
         verdict = asyncio.run(storm)
-    document = dataclasses.asdict(verdict) | {"broken": verdict.broken}
-    sys.stdout.write(f"{json.dumps(document, indent=2) if asked.json else verdict.table()}\n")
+    sys.stdout.write(f"{verdict.as_json() if asked.json else verdict.table()}\n")
     return 1 if verdict.broken else 0
 
 

@@ -56,6 +56,11 @@ class Verdict:
             *(f"in a log: {line}" for line in self.wrong_in_logs),
         ]
 
+    def as_json(self) -> str:
+        """The same for a program."""
+        # Not dataclasses.asdict: of a Counter it makes one that counts the pairs.
+        return json.dumps(vars(self) | {"broken": self.broken}, default=vars, indent=2)
+
     def table(self) -> str:
         """The counts, and what is broken, for a person."""
         lines = [

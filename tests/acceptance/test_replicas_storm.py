@@ -1,5 +1,6 @@
 """A short kill storm; see kill_storm.py for the long one."""
 
+import json
 from typing import Final
 
 from tests.acceptance.kill_storm import kill_storm
@@ -15,3 +16,4 @@ async def test_kill_storm_breaks_no_promise(database: str) -> None:
     assert verdict.broken == [], verdict.table()
     assert verdict.storm.tokens > 0
     assert verdict.done["SIGKILL"] > 0
+    assert json.loads(verdict.as_json())["storm"]["tokens"] == verdict.storm.tokens
