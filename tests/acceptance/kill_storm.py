@@ -11,7 +11,6 @@ how they meet the processes is the machine's doing.
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import sys
 import time

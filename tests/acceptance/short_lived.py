@@ -13,8 +13,7 @@ import httpx
 from broker.domain.secret import Secret
 from broker.sandbox.simulated_envoy import SimulatedApp, SimulatedEnvoy, server_config
 from tests.acceptance.replicas import Replica
-from tests.integration.served_broker import CALL_SECONDS
-from tests.integration.served_envoy import ManualClock, ServedEnvoy, serving
+from tests.integration.served_envoy import ManualClock, ServedEnvoy, door_of_envoy, serving
 
 LIFETIME_SECONDS: Final = 4
 # Long enough that at any moment some refreshes are under way, for a signal to meet.
@@ -82,10 +81,8 @@ def short_lived(count: int, apps: Sequence[SimulatedApp]) -> list[ShortLived]:
 async def envoy_on_the_real_clock(apps: Sequence[SimulatedApp]) -> AsyncIterator[ServedEnvoy]:
     """Runs a simulated Envoy."""
     simulated = SimulatedEnvoy(apps)
-    async with serving(server_config(simulated.asgi)) as port:
-        base_url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=CALL_SECONDS) as http:
-            yield ServedEnvoy(http, RunningClock(), port)
+    async with serving(server_config(simulated.asgi)) as port, door_of_envoy(port) as http:
+        yield ServedEnvoy(http, RunningClock(), port)
 
 
 async def install_all(envoy: ServedEnvoy, installs: Sequence[ShortLived], replica: Replica) -> None:

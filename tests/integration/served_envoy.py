@@ -15,6 +15,7 @@ from broker.sandbox.simulated_envoy.tokens import fingerprint
 
 APP = SimulatedApp("4242", "client-1", Secret("make-believe-secret"))
 OTHER_APP = SimulatedApp("4343", "client-2", Secret("another-make-believe-secret"))
+CALL_SECONDS = 30
 CREDENTIALS = {"client_id": APP.client_id, "client_secret": APP.client_secret.reveal()}
 
 
@@ -110,7 +111,13 @@ async def served_envoy(apps: Sequence[SimulatedApp] = (APP,)) -> AsyncIterator[S
     """Runs a simulated Envoy."""
     clock = ManualClock()
     simulated = SimulatedEnvoy(apps, clock=clock, seed=1)
-    async with serving(server_config(simulated.asgi)) as port:
-        base_url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=30) as http:
-            yield ServedEnvoy(http, clock, port)
+    async with serving(server_config(simulated.asgi)) as port, door_of_envoy(port) as http:
+        yield ServedEnvoy(http, clock, port)
+
+
+def door_of_envoy(port: int) -> httpx.AsyncClient:
+    """A client that keeps no connection: one that the server gives up at that very moment fails the next request."""
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=CALL_SECONDS, limits=limits
+    )
