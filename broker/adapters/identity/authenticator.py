@@ -1,0 +1,42 @@
+"""The Authenticator port, by the proofs that the configuration demands."""
+
+from broker.adapters.identity.bearer_tokens import BearerTokens
+from broker.adapters.identity.certificates import certificate_caller
+from broker.adapters.identity.refusals import Refusal, RefusalLog
+from broker.domain.callers import Caller, Credentials, KnownBy
+from broker.domain.errors import CallerUnauthenticated
+from broker.domain.secret import Secret
+from broker.ports import Clock
+
+
+class CallerAuthenticator:
+    """Demands a client certificate, a bearer token, or both. Of both each must be good, and the token names the caller.
+
+    What is not demanded is not looked at.
+    """
+
+    def __init__(self, clock: Clock, *, certificates: bool, tokens: BearerTokens | None) -> None:
+        """Raises ValueError if nothing is demanded."""
+        if not certificates and tokens is None:
+            raise ValueError("a client certificate, a bearer token or both must be demanded")
+        self._certificates = certificates
+        self._tokens = tokens
+        self._refusals = RefusalLog(clock)
+
+    async def authenticate(self, credentials: Credentials) -> Caller:
+        try:
+            return await self._recognise(credentials)
+        except CallerUnauthenticated as refused:
+            self._refusals.note(refused.why)
+            raise
+
+    async def _recognise(self, credentials: Credentials) -> Caller:
+        if not self._certificates:
+            return await self._by_token(credentials.bearer)
+        certified = Caller(certificate_caller(credentials.certificate_names), KnownBy.CERTIFICATE)
+        return certified if self._tokens is None else await self._by_token(credentials.bearer)
+
+    async def _by_token(self, bearer: Secret | None) -> Caller:
+        if self._tokens is None or not bearer:
+            raise CallerUnauthenticated(Refusal.NO_TOKEN)
+        return Caller(await self._tokens.subject_of(bearer), KnownBy.TOKEN)
