@@ -47,7 +47,10 @@ def access_token_lifetime(value: object) -> timedelta:
 def refresh_token_lifetime(value: object) -> timedelta | None:
     """`refresh_token_expires_in`, in seconds; None if it makes no sense: presenting the token will tell."""
     seconds = _believable_seconds(value)
-    return None if seconds is None or seconds <= 0 else timedelta(seconds=seconds)
+    if seconds is None or seconds <= 0:
+        return None
+    # Of less than a microsecond nothing is left.
+    return timedelta(seconds=seconds) or None
 
 
 def company_id(value: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from broker.adapters.envoy import token_fields
-from broker.adapters.envoy.json_object import UnreadableJson, parse_json_object
+from broker.adapters.json_object import UnreadableJson, parse_json_object
 from broker.domain.apps import EnvoyApp
 from broker.domain.errors import InvalidField, SignatureRefused
 from broker.domain.identifiers import InstallKey, checked_id

@@ -14,8 +14,8 @@ from typing import Final
 from urllib.parse import urlencode
 
 from broker.adapters.envoy import token_fields
-from broker.adapters.envoy.json_object import REPEATED, UnreadableJson, parse_json_object
 from broker.adapters.envoy.retry_after import read_retry_after
+from broker.adapters.json_object import REPEATED, UnreadableJson, parse_json_object
 from broker.domain.apps import EnvoyApp
 from broker.domain.errors import ClientRefused, GrantRefused, Limited, OutcomeUnknown, ProviderFault
 from broker.domain.installs import IssuedTokens
