@@ -239,6 +239,10 @@ class Cipher(Protocol):
         """
         ...
 
+    def is_foreign(self, sealed: bytes) -> bool:
+        """Whether a ciphertext names a key that is not in the keyset: then it is not the ciphertext that is wrong."""
+        ...
+
 
 class Authenticator(Protocol):
     """Tells who calls."""

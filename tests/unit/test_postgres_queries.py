@@ -7,7 +7,7 @@ import pytest
 from broker.adapters.postgres.queries import QUERIES
 
 # Not on that way: lists and sweeps, hints, the schema's version.
-OVER_MANY = {"page", "due", "notify", "schema_version"}
+OVER_MANY = {"page", "due", "notify", "schema_version", "seal_page", "seal_samples"}
 # One record an app, on a table of its own.
 HEALTH = {"find_health", "enrol_health", "write_health"}
 BY_KEY = "WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s"

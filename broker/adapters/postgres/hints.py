@@ -127,7 +127,7 @@ class PostgresHints:
                 if not failures:
                     log.warning("hints.not_heard", error=type(error).__name__)
             failures += 1
-            pause = min(full_jitter(failures, random.random()), LONGEST_PAUSE)  # noqa: S311 (jitter)
+            pause = min(full_jitter(failures, random.random()), LONGEST_PAUSE)  # noqa: S311 (jitter)  # nosec B311
             await asyncio.sleep(pause.total_seconds())
 
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:

@@ -1,4 +1,4 @@
--- Every statement that a running broker sends, by name. All times are the database's.
+-- Every statement that a running broker or `token-broker keys` sends, by name. All times are the database's.
 
 -- name: find
 SELECT *, clock_timestamp() AS now
@@ -189,6 +189,50 @@ SET state                    = 'uninstalled',
     updated_at               = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 RETURNING *, clock_timestamp() AS now;
+
+-- name: seal_page
+-- Which keys seal the installs behind one: in pages, so that no statement takes longer for a larger table.
+SELECT plugin_id, install_id,
+       substring(access_token FROM 1 FOR %(prefix_bytes)s)  AS access_token,
+       substring(refresh_token FROM 1 FOR %(prefix_bytes)s) AS refresh_token
+FROM token_broker.installs
+WHERE (plugin_id, install_id) > (%(after_plugin_id)s, %(after_install_id)s)
+ORDER BY plugin_id, install_id
+LIMIT %(limit)s;
+
+-- name: seal_samples
+-- What was sealed last and what is refreshed next, which is what was sealed first; and whatever there is.
+(SELECT plugin_id, install_id, generation, access_token, refresh_token FROM token_broker.installs
+ WHERE due_at IS NOT NULL ORDER BY due_at DESC LIMIT %(limit)s)
+UNION ALL
+(SELECT plugin_id, install_id, generation, access_token, refresh_token FROM token_broker.installs
+ WHERE due_at IS NOT NULL ORDER BY due_at LIMIT %(limit)s)
+UNION ALL
+(SELECT plugin_id, install_id, generation, access_token, refresh_token FROM token_broker.installs
+ ORDER BY plugin_id, install_id LIMIT %(limit)s);
+
+-- name: reseal
+-- The row is locked. The same tokens in the same place, so nothing else of the row changes, its times included.
+UPDATE token_broker.installs
+SET access_token  = %(access_token)s,
+    refresh_token = %(refresh_token)s
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
+
+-- name: abandon_tokens
+-- The row is locked, and the key of its tokens is lost. Without a refresh token the next attempt mints.
+UPDATE token_broker.installs
+SET token_type               = '',
+    access_token             = NULL,
+    refresh_token            = NULL,
+    issued_at                = NULL,
+    expires_at               = NULL,
+    refresh_due_at           = NULL,
+    refresh_token_expires_at = NULL,
+    due_at                   = CASE WHEN state IN ('provisional', 'active')
+                                    THEN greatest(claim_expires_at, retry_at, clock_timestamp())
+                                    ELSE due_at END,
+    updated_at               = clock_timestamp()
+WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
 -- name: find_health
 SELECT *, clock_timestamp() AS now

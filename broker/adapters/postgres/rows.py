@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from broker.domain.errors import SealBroken
 from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Validity
@@ -76,6 +77,18 @@ def open_token(row: Row, column: str, cipher: Cipher) -> Secret | None:
     if sealed is None:
         return None
     return cipher.open(sealed, seal_context(column, key_of(row), row["generation"]))
+
+
+def refuse_foreign(row: Row, cipher: Cipher) -> None:
+    """Nothing may be put in the place of what another keyset has sealed: this one is the wrong one, or lacks a key.
+
+    Raises:
+        SealBroken: a key that is not in the keyset has sealed a token of the row.
+    """
+    if any(
+        row[column] is not None and cipher.is_foreign(row[column]) for column in (ACCESS_TOKEN, REFRESH_TOKEN)
+    ):
+        raise SealBroken("a stored token was sealed with a key that is not in this broker's keyset")
 
 
 @dataclass(frozen=True, slots=True)

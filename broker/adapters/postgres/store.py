@@ -22,6 +22,7 @@ from broker.adapters.postgres.rows import (
     key_of,
     new_token_set,
     open_token,
+    refuse_foreign,
     seal_context,
 )
 from broker.domain.claims import (
@@ -213,6 +214,7 @@ class PostgresInstallStore:
         return self._claim_on(row, install, terms, asked_at)
 
     def _claim_on(self, row: Row, install: Install, terms: ClaimTerms, asked_at: datetime) -> Claim:
+        refuse_foreign(row, self._cipher)
         may_present = presentable(install, terms, asked_at)
         return Claim(
             install=install,
