@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,16 +12,19 @@ import psycopg
 import structlog
 
 from broker import __version__, telemetry
+from broker.adapters import keys as keysets
 from broker.adapters.clock import Dice, SteadyClock
 from broker.adapters.envoy.client import EnvoyClient
 from broker.adapters.envoy.webhooks import EnvoyWebhookReader
 from broker.adapters.envoy.wire import ClientAuthentication, RequestForm
-from broker.adapters.keys import TinkCipher, generate_keyset
 from broker.adapters.postgres.connections import Connections, check_database_url
 from broker.adapters.postgres.hints import PostgresHints
-from broker.adapters.postgres.migrate import NEWEST_VERSION, MigrationChanged, migrate
+from broker.adapters.postgres.migrate import NEWEST_VERSION
 from broker.adapters.postgres.provider_health import PostgresProviderHealth
+from broker.adapters.postgres.seal_check import SealCheck
 from broker.adapters.postgres.store import PostgresInstallStore
+from broker.api.caller_rates import CallerRates
+from broker.api.callers import Reception
 from broker.api.handlers import Admission
 from broker.api.installs import InstallsServicer
 from broker.api.server import GrpcServer
@@ -29,6 +33,8 @@ from broker.config import Address, Settings, load_settings, variable_of
 from broker.domain.apps import Apps
 from broker.domain.errors import StoreUnavailable
 from broker.domain.provider_health import ProviderLimits
+from broker.entrance import Entrance
+from broker.process_hardening import close_process_to_onlookers
 from broker.readiness import Readiness
 from broker.service.attempts import RefreshTiming
 from broker.service.use_cases import Bounds, Ports, UseCases
@@ -41,10 +47,7 @@ __all__ = [
     "HTTP_ADDRESS",
     "AddressTaken",
     "Broker",
-    "MigrationChanged",
     "bound",
-    "generate_keyset",
-    "migrate",
     "read_settings",
     "serve",
     "stop_signal",
@@ -88,15 +91,20 @@ class Broker:
             max_size=settings.database_connections,
             patience=settings.database_seconds,
         )
-        self._store = PostgresInstallStore(self._connections, TinkCipher(settings.keyset), self._clock)
+        cipher = keysets.cipher_of(settings.keyset, settings.keyset_kms_uri)
+        self._store = PostgresInstallStore(self._connections, cipher, self._clock)
+        self._seal_check = SealCheck(self._connections, cipher, self._clock)
         self._hints = PostgresHints(self._connections, settings.database_direct_url or settings.database_url)
         apps = Apps(settings.envoy_apps())
+        self._entrance = Entrance(settings, self._clock)
         self._use_cases = UseCases(self._ports(), apps, bounds(settings))
         self._grpc = self._grpc_server(apps, tracing=tracing)
         self._readiness = Readiness(
             database_problem=self._database_problem,
             open_circuits=self._use_cases.gate.held_apps,
-            on_ready=lambda: self._grpc.set_serving(serving=True),
+            door_shut=self._entrance.shut_because,
+            door_remarks=self._entrance.remarks,
+            on_change=lambda ready: self._grpc.set_serving(serving=ready),
             clock=self._clock,
         )
         self._web = web_app(WebhookIngress(self._use_cases.accept_route_webhook), self._readiness)
@@ -120,6 +128,8 @@ class Broker:
             hints=self._hints,
             clock=self._clock,
             randomness=randomness,
+            authorizer=self._entrance.authorizer,
+            audit=self._entrance.audit,
         )
 
     def _grpc_server(self, apps: Apps, *, tracing: bool) -> GrpcServer:
@@ -135,6 +145,12 @@ class Broker:
             ),
             InstallsServicer(installs=use_cases.installs, list_installs=use_cases.list_installs, clock=clock),
             Admission(self._settings.calls_in_flight),
+            Reception(
+                self._entrance.authenticator,
+                use_cases.guard,
+                CallerRates(self._settings.caller_calls_per_second, time.monotonic_ns),
+            ),
+            credentials=self._entrance.credentials,
             with_reflection=self._settings.reflection,
             traced=tracing,
         )
@@ -158,8 +174,10 @@ class Broker:
         self.http_port = self._http.port
         self._http.start()
         await self._connections.open()
+        await self._entrance.start()
         self._hints.start(self._use_cases.hinted, self._use_cases.health_hinted)
-        self._tasks = [asyncio.create_task(self._readiness.watch()), asyncio.create_task(self._sweep())]
+        watches = (self._readiness.watch(), self._sweep(), *self._entrance.watches())
+        self._tasks = [asyncio.create_task(watch) for watch in watches]
 
     async def ready(self) -> None:
         """Wait until the broker serves."""
@@ -187,6 +205,7 @@ class Broker:
                 installs_in_flight=len(refresher),
                 pairs_not_stored=refresher.pairs_not_stored,
             )
+        await self._entrance.close()
         await self._hints.stop()
         await self._connections.close()
 
@@ -203,7 +222,10 @@ class Broker:
             return f"the database refuses to be asked for its schema (SQLSTATE {error.sqlstate})"
         if version < NEWEST_VERSION:
             return "the database's schema is older than this release; run `token-broker migrate`"
-        return None
+        try:
+            return await self._seal_check.problem()
+        except StoreUnavailable:
+            return "the database can't be reached"
 
 
 def bounds(settings: Settings) -> Bounds:
@@ -233,7 +255,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return load_settings(
         environ,
         {
-            "keyset": TinkCipher,
+            "keyset": lambda keyset: keysets.cipher_of(keyset, environ.get(variable_of("keyset_kms_uri"))),
             "database_url": check_database_url,
             "database_direct_url": check_database_url,
         },
@@ -246,6 +268,7 @@ async def serve(settings: Settings) -> None:
     Raises:
         AddressTaken.
     """
+    close_process_to_onlookers()
     telemetry.configure_logging(settings.log_format, settings.log_level)
     broker = Broker(settings, tracing=telemetry.configure_tracing())
     asked_to_stop = stop_signal()

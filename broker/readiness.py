@@ -3,10 +3,10 @@
 It is ready once it has seen its database with the right schema, until it is asked to stop. A database that goes away
 later does not make it unready: it goes for every replica at once, and each still serves the tokens in its memory, which
 no caller could reach any more behind a balancer that asks for readiness. It is a remark, as is an app whose circuit is
-open (docs/adr/0014).
+open (docs/adr/0014). A record that can't be written does: nothing is handed out here, and another replica may do better.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -29,23 +29,33 @@ class Readiness:
         *,
         database_problem: Callable[[], Awaitable[str | None]],
         open_circuits: Callable[[], Mapping[str, str]],
-        on_ready: Callable[[], Awaitable[None]],
+        door_shut: Callable[[], str | None],
+        door_remarks: Callable[[], Sequence[str]],
+        on_change: Callable[[bool], Awaitable[None]],
         clock: Clock,
     ) -> None:
-        """`database_problem` may raise Overloaded. `open_circuits`: the kinds of faults by plugin id."""
+        """What it asks, and whom it tells.
+
+        `database_problem` may raise Overloaded. `open_circuits`: the kinds of faults by plugin id. `door_shut`: why no
+        caller can be served. `on_change` is told whether the replica is ready.
+        """
         self._database_problem = database_problem
         self._open_circuits = open_circuits
-        self._on_ready = on_ready
+        self._door_shut = door_shut
+        self._door_remarks = door_remarks
+        self._on_change = on_change
         self._clock = clock
         self._database: str | None = None
-        self._has_been_ready = self._is_stopping = False
+        self._has_been_ready = self._is_stopping = self._was_ready = False
 
     @property
     def problem(self) -> str | None:
         """Why the replica is not ready; None if it is."""
         if self._is_stopping:
             return "stopping"
-        return None if self._has_been_ready else self._database or "starting"
+        if not self._has_been_ready:
+            return self._database or self._door_shut() or "starting"
+        return self._door_shut()
 
     def remarks(self) -> list[str]:
         """What is wrong though the replica is ready."""
@@ -53,7 +63,8 @@ class Readiness:
             f"Envoy is not being called for app {plugin_id} ({kind})"
             for plugin_id, kind in sorted(self._open_circuits().items())
         ]
-        return ([self._database] if self._database else []) + circuits
+        database = [self._database] if self._database else []
+        return [*database, *self._door_remarks(), *circuits]
 
     def stopping(self) -> None:
         """From now on this replica is not ready."""
@@ -75,11 +86,20 @@ class Readiness:
             elif database is None and self._database is not None:
                 log.info("broker.database_is_back")
             self._database = database
-            if database is None and self.problem is not None and not self._is_stopping:
-                self._has_been_ready = True
-                log.info("broker.ready")
-                await self._on_ready()
+            self._has_been_ready |= database is None and self._door_shut() is None
+            await self._tell()
             await self._clock.sleep(INTERVAL)
+
+    async def _tell(self) -> None:
+        problem = self.problem
+        if (problem is None) == self._was_ready or self._is_stopping:
+            return
+        self._was_ready = problem is None
+        if problem is None:
+            log.info("broker.ready")
+        else:
+            log.error("broker.not_ready_any_more", problem=problem)
+        await self._on_change(self._was_ready)
 
     async def until_ready(self) -> None:
         """Wait until the replica is ready."""

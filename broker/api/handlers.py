@@ -1,16 +1,16 @@
-"""What surrounds every RPC: admission, errors, and a span when tracing is on.
+"""What surrounds every RPC: admission, who calls, the record, errors, and a span when tracing is on.
 
 The handlers are made from the proto's descriptor and not by the generated registration, for two reasons:
 GetToken may answer with ready-made bytes, and wrapping a method costs less than an interceptor of grpc.aio.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
-import grpc.aio
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
@@ -18,19 +18,18 @@ from google.protobuf.message_factory import GetMessageClass
 from opentelemetry import propagate, trace
 
 from broker import telemetry
+from broker.api.callers import Context, Reception, operation_of, until_not_found_may_be_told
 from broker.api.errors import DETAILS_KEY, InternalError, describe, status_details
-from broker.domain.errors import BrokerError, Overloaded, ShuttingDown
+from broker.domain.callers import Operation
+from broker.domain.errors import AuditUnavailable, BrokerError, InstallNotFound, Overloaded, ShuttingDown
+from broker.service.calls import Call
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER: Final = timedelta(milliseconds=500)
 
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
-else:
-    Context = grpc.aio.ServicerContext
-Method = Callable[[Any], Awaitable[Message | bytes]]
-StreamMethod = Callable[[AsyncIterator[Any]], AsyncIterator[Message]]
+Method = Callable[[Any, Call], Awaitable[Message | bytes]]
+StreamMethod = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 
 
 class Admission:
@@ -55,48 +54,87 @@ class Admission:
 
 
 def handlers_of(
-    service: ServiceDescriptor, servicer: object, admission: Admission, *, traced: bool
+    service: ServiceDescriptor, servicer: object, admission: Admission, reception: Reception, *, traced: bool
 ) -> grpc.GenericRpcHandler:
     """Handlers for every method of `service`, each answered by the method of that name of `servicer`."""
     methods: Iterable[MethodDescriptor] = service.methods
     handlers = {
-        method.name: _handler(method, getattr(servicer, method.name), admission, traced=traced)
+        method.name: _handler(method, getattr(servicer, method.name), admission, reception, traced=traced)
         for method in methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, behaviour: Any, admission: Admission, *, traced: bool
+    method: MethodDescriptor, behaviour: Any, admission: Admission, reception: Reception, *, traced: bool
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     parse = GetMessageClass(method.input_type).FromString
+    operation = operation_of(method.name)
     if method.server_streaming:
-        return grpc.stream_stream_rpc_method_handler(_stream(behaviour, admission), parse, _serialize)
+        stream = _stream(operation, behaviour, admission, reception)
+        return grpc.stream_stream_rpc_method_handler(stream, parse, _serialize)
     name = f"{method.containing_service.full_name}/{method.name}"
-    span = _server_span(name) if traced else None
-    return grpc.unary_unary_rpc_method_handler(_unary(name, behaviour, admission, span), parse, _serialize)
+    answer = _answered(operation, behaviour, reception)
+    if traced:
+        answer = _in_span(_server_span(name), answer)
+    return grpc.unary_unary_rpc_method_handler(_unary(name, answer, admission), parse, _serialize)
 
 
 def _serialize(reply: Message | bytes) -> bytes:
     return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
-def _unary(
-    name: str,
-    behaviour: Method,
-    admission: Admission,
-    span: Callable[[Context], AbstractContextManager[object]] | None,
-) -> Any:
+_Answer = Callable[[Message, Context], Awaitable[Message | bytes]]
+
+
+def _answered(operation: Operation, behaviour: Method, reception: Reception) -> _Answer:
+    """Who calls, the servicer's method, and the record of how it ended."""
+
+    async def answer(request: Message, context: Context) -> Message | bytes:
+        began = asyncio.get_running_loop().time()
+        call = await reception.receive(operation, context)
+        try:
+            reply = await behaviour(request, call)
+        except BrokerError as error:
+            await _put_on_record(call, error)
+            if isinstance(error, InstallNotFound):
+                await until_not_found_may_be_told(began)
+            raise
+        except Exception:
+            await _put_on_record(call, InternalError())
+            raise
+        await call.end()
+        return reply
+
+    return answer
+
+
+async def _put_on_record(call: Call, error: BrokerError) -> None:
+    """Nothing leaves with an error, so it is told also where the record is away."""
+    if isinstance(error, AuditUnavailable):
+        return
+    try:
+        await call.end(error)
+    except AuditUnavailable as unavailable:
+        log.warning("audit.refusal_not_recorded", error=str(unavailable))
+
+
+def _in_span(span: Callable[[Context], AbstractContextManager[object]], answer: _Answer) -> _Answer:
+    async def answer_in_span(request: Message, context: Context) -> Message | bytes:
+        with span(context):
+            return await answer(request, context)
+
+    return answer_in_span
+
+
+def _unary(name: str, answer: _Answer, admission: Admission) -> Any:
     async def call(request: Message, context: Context) -> Message | bytes:
         try:
             admission.enter()
         except BrokerError as error:
             await _abort(context, error)
         try:
-            if span is None:
-                return await behaviour(request)
-            with span(context):
-                return await behaviour(request)
+            return await answer(request, context)
         except BrokerError as error:
             await _abort(context, error)
         except Exception:
@@ -109,14 +147,14 @@ def _unary(
     return call
 
 
-def _stream(behaviour: StreamMethod, admission: Admission) -> Any:
+def _stream(operation: Operation, behaviour: StreamMethod, admission: Admission, reception: Reception) -> Any:
     async def call(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
         try:
             admission.enter()
         except BrokerError as error:
             await _abort(context, error)
         try:
-            async for reply in behaviour(requests):
+            async for reply in behaviour(requests, await reception.receive(operation, context)):
                 yield reply
         except BrokerError as error:
             await _abort(context, error)

@@ -5,6 +5,7 @@ from broker.domain.errors import InvalidField
 from broker.domain.installs import Install
 from broker.domain.states import InstallState
 from broker.ports import Clock, InstallFilter
+from broker.service.calls import Call
 from broker.service.installs import Installs
 from broker.service.list_installs import ListInstalls
 from tokenbroker.v1 import installs_pb2 as pb
@@ -20,30 +21,32 @@ class InstallsServicer:
         self._list_installs = list_installs
         self._clock = clock
 
-    async def GetInstall(self, request: pb.GetInstallRequest) -> pb.GetInstallResponse:
+    async def GetInstall(self, request: pb.GetInstallRequest, call: Call) -> pb.GetInstallResponse:
         """See the proto."""
-        install = await self._installs.get(request.plugin_id, request.install_id)
+        install = await self._installs.get(call, request.plugin_id, request.install_id)
         return pb.GetInstallResponse(install=self._message(install))
 
-    async def ListInstalls(self, request: pb.ListInstallsRequest) -> pb.ListInstallsResponse:
+    async def ListInstalls(self, request: pb.ListInstallsRequest, call: Call) -> pb.ListInstallsResponse:
         """See the proto."""
         install_filter = InstallFilter(
             plugin_id=request.plugin_id or None,
             company_id=request.company_id or None,
             state=_state(request.state),
         )
-        page = await self._list_installs(install_filter, request.page_size, request.page_token)
+        page = await self._list_installs(call, install_filter, request.page_size, request.page_token)
         messages = [self._message(install) for install in page.installs]
         return pb.ListInstallsResponse(installs=messages, next_page_token=page.next_page_token)
 
-    async def RefreshInstall(self, request: pb.RefreshInstallRequest) -> pb.RefreshInstallResponse:
+    async def RefreshInstall(
+        self, request: pb.RefreshInstallRequest, call: Call
+    ) -> pb.RefreshInstallResponse:
         """See the proto."""
-        install = await self._installs.refresh(request.plugin_id, request.install_id)
+        install = await self._installs.refresh(call, request.plugin_id, request.install_id)
         return pb.RefreshInstallResponse(install=self._message(install))
 
-    async def DeleteInstall(self, request: pb.DeleteInstallRequest) -> pb.DeleteInstallResponse:
+    async def DeleteInstall(self, request: pb.DeleteInstallRequest, call: Call) -> pb.DeleteInstallResponse:
         """See the proto."""
-        install = await self._installs.delete(request.plugin_id, request.install_id)
+        install = await self._installs.delete(call, request.plugin_id, request.install_id)
         return pb.DeleteInstallResponse(install=self._message(install))
 
     def _message(self, install: Install) -> pb.Install:

@@ -1,11 +1,14 @@
 """The gRPC server: services, health, reflection, limits."""
 
+from datetime import timedelta
 from typing import Any, Final
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from broker.api.callers import Reception
 from broker.api.handlers import Admission, handlers_of
 from broker.api.installs import InstallsServicer
 from broker.api.token_broker import TokenBrokerServicer
@@ -15,17 +18,44 @@ TOKEN_BROKER: Final = token_broker_pb2.DESCRIPTOR.services_by_name["TokenBroker"
 INSTALLS: Final = installs_pb2.DESCRIPTOR.services_by_name["Installs"]
 HEALTH_NAMES: Final = ("", TOKEN_BROKER.full_name, INSTALLS.full_name)
 
+# A client that has connected must have shaken hands by then.
+HANDSHAKE: Final = timedelta(seconds=10)
+# More than any client of ours has under way on one connection; the rest waits at the client.
+MAX_STREAMS: Final = 1024
+# A bearer token and a trace's context, and room.
+MAX_METADATA_BYTES: Final = 32 * 1024
+# By then every connection was made anew: with the certificates, and to the replicas, that there are by then.
+CONNECTION_AGE: Final = timedelta(hours=1)
+CONNECTION_GRACE: Final = timedelta(minutes=1)
+# Pings more often than that are not keepalive, and after so many the connection is closed.
+PING_INTERVAL: Final = timedelta(seconds=5)
+MAX_PING_STRIKES: Final = 3
 # Wide enough that an oversized webhook reaches the check that names its field, and no wider.
-MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+MAX_RECEIVE_BYTES: Final = 5 * 1024 * 256
 # More than one connection can send at once; what is shed is shed by Admission.
-MAX_PENDING: Final = 1_000_000
+MAX_PENDING: Final = 2048
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
+
+
 OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.server_handshake_timeout_ms", _milliseconds(HANDSHAKE)),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_connection_age_ms", _milliseconds(CONNECTION_AGE)),
+    ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE)),
+    ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(PING_INTERVAL)),
+    ("grpc.http2.max_ping_strikes", MAX_PING_STRIKES),
     # A second server on the same port would take half of the calls, silently.
     ("grpc.so_reuseport", 0),
     # gRPC's own limit, 1,000, cancels calls at random before a handler sees them. Admission sheds them in words.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+    *[(k, int(v)) for k, v in (e.split("=") for e in __import__("os").environ.get("XOPT", "").split(",") if e)],
 ]
 
 
@@ -37,16 +67,20 @@ class GrpcServer:
         token_broker: TokenBrokerServicer,
         installs: InstallsServicer,
         admission: Admission,
+        reception: Reception,
         *,
+        credentials: grpc.ServerCredentials | None,
         with_reflection: bool,
         traced: bool,
     ) -> None:
+        """`credentials`: of TLS; None serves in the clear."""
         self._admission = admission
+        self._credentials = credentials
         self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers(
             (
-                handlers_of(TOKEN_BROKER, token_broker, admission, traced=traced),
-                handlers_of(INSTALLS, installs, admission, traced=traced),
+                handlers_of(TOKEN_BROKER, token_broker, admission, reception, traced=traced),
+                handlers_of(INSTALLS, installs, admission, reception, traced=traced),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -63,7 +97,10 @@ class GrpcServer:
         """
         await self.set_serving(serving=False)
         try:
-            port = self._server.add_insecure_port(address)
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise OSError(f"can't listen at {address}") from error
         await self._server.start()

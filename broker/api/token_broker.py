@@ -1,13 +1,16 @@
 """The servicer of tokenbroker.v1.TokenBroker."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Final
 
+from broker.api.callers import until_not_found_may_be_told
 from broker.api.errors import NotImplementedYet, failure_message
 from broker.api.messages import install_message, timedelta_of, token_bytes
 from broker.domain.apps import Apps
-from broker.domain.errors import BrokerError, InvalidField
+from broker.domain.callers import Operation
+from broker.domain.errors import BrokerError, InstallNotFound, InvalidField
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.lifetimes import DEFAULT_LIFETIME, LONGEST_LIFETIME
 from broker.domain.tokens import readable_token
@@ -15,6 +18,7 @@ from broker.domain.webhooks import RouteWebhook
 from broker.ports import Clock
 from broker.service.accept_route_webhook import Accepted, AcceptRouteWebhook, WebhookKind
 from broker.service.batch_get_tokens import BatchGetTokens, Wanted
+from broker.service.calls import Call
 from broker.service.get_token import NO_TIME, GetToken
 from broker.service.report_rejected_token import ReportRejectedToken
 from broker.service.token_cache import Entry
@@ -48,39 +52,51 @@ class TokenBrokerServicer:
         self._clock = clock
 
     async def AcceptRouteWebhook(
-        self, request: pb.AcceptRouteWebhookRequest
+        self, request: pb.AcceptRouteWebhookRequest, call: Call
     ) -> pb.AcceptRouteWebhookResponse:
         """See the proto."""
+        plugin_id = self._apps.resolve(request.plugin_id).plugin_id
         match request.WhichOneof("webhook"):
             case "signed":
+                call.require_app(plugin_id)
+                await call.begun()
                 accepted = await self._accept_route_webhook.signed(
                     request.plugin_id, request.signed.body, request.signed.signature
                 )
             case "vouched":
+                call.require_app(plugin_id, Operation.VOUCH_FOR_WEBHOOK)
+                await call.begun()
                 accepted = await self._accept_route_webhook.vouched(self._vouched(request))
             case _:
                 raise InvalidField("webhook", "must be given, signed or vouched")
         return self._accepted_message(accepted)
 
-    async def GetToken(self, request: pb.GetTokenRequest) -> bytes:
+    async def GetToken(self, request: pb.GetTokenRequest, call: Call) -> bytes:
         """See the proto."""
-        entry = await self._get_token(*_wanted(request))
+        entry = await self._get_token(call, *_wanted(request))
         return token_bytes(entry, self._clock.now())
 
-    async def BatchGetTokens(self, request: pb.BatchGetTokensRequest) -> pb.BatchGetTokensResponse:
+    async def BatchGetTokens(
+        self, request: pb.BatchGetTokensRequest, call: Call
+    ) -> pb.BatchGetTokensResponse:
         """See the proto."""
-        results = await self._batch_get_tokens([_wanted(one) for one in request.requests])
+        began = asyncio.get_running_loop().time()
+        results = await self._batch_get_tokens(call, [_wanted(one) for one in request.requests])
+        if any(isinstance(result, InstallNotFound) for result in results):
+            await until_not_found_may_be_told(began)
         return pb.BatchGetTokensResponse(results=[self._result_message(result) for result in results])
 
     async def ReportRejectedToken(
-        self, request: pb.ReportRejectedTokenRequest
+        self, request: pb.ReportRejectedTokenRequest, call: Call
     ) -> pb.ReportRejectedTokenResponse:
         """See the proto."""
-        report = await self._report_rejected_token(request.plugin_id, request.install_id, request.generation)
+        report = await self._report_rejected_token(
+            call, request.plugin_id, request.install_id, request.generation
+        )
         return pb.ReportRejectedTokenResponse(invalidated=report.invalidated, generation=report.generation)
 
     def WatchTokens(
-        self, _requests: AsyncIterator[pb.WatchTokensRequest]
+        self, _requests: AsyncIterator[pb.WatchTokensRequest], _call: Call
     ) -> AsyncIterator[pb.WatchTokensResponse]:
         """See the proto."""
         raise NotImplementedYet

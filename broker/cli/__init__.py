@@ -3,7 +3,7 @@
 import typer
 
 from broker import __version__
-from broker.cli import client, operate, sandbox
+from broker.cli import audit, client, keys, operate, policy, sandbox
 
 app = typer.Typer(
     name="token-broker",
@@ -14,9 +14,11 @@ app = typer.Typer(
 )
 app.command()(operate.serve)
 app.command()(operate.migrate)
-app.add_typer(operate.keys, name="keys")
+app.add_typer(keys.keys, name="keys")
 app.add_typer(client.token, name="token")
 app.add_typer(client.installs, name="installs")
+app.add_typer(policy.policy, name="policy")
+app.add_typer(audit.audit, name="audit")
 app.add_typer(sandbox.sandbox, name="sandbox")
 
 

@@ -1,10 +1,11 @@
 """token, installs: clients of a running broker."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
 
 import grpc
 import typer
@@ -25,6 +26,22 @@ Address = Annotated[
 ]
 PluginId = Annotated[str, typer.Option("--plugin-id", help="Which app; not needed where there is one.")]
 InstallId = Annotated[str, typer.Argument(metavar="INSTALL")]
+Certificates = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificates",
+        envvar="TOKEN_BROKER_CERTIFICATES",
+        help="A folder with ca.crt, tls.crt and tls.key: call by mutual TLS. With ca.crt alone, by TLS.",
+    ),
+]
+BearerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--bearer-file",
+        envvar="TOKEN_BROKER_BEARER_FILE",
+        help="A file with the bearer token (JWT) to call with.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 
@@ -38,6 +55,8 @@ def get_token(
     plugin_id: PluginId = "",
     min_ttl: Annotated[float, typer.Option(help="How many seconds it must still live.")] = 0,
     address: Address = DEFAULT_ADDRESS,
+    certificates: Certificates = None,
+    bearer_file: BearerFile = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +67,7 @@ def get_token(
             request.min_ttl.FromTimedelta(timedelta(seconds=min_ttl))
     except (ValueError, OverflowError):
         raise typer.BadParameter("is no time that can be", param_hint="--min-ttl") from None
-    with _channel(address) as channel:
+    with channel_to(address, certificates, bearer_file) as channel:
         stub = token_broker_pb2_grpc.TokenBrokerStub(channel)
         response = stub.GetToken(request, timeout=DEADLINE_SECONDS)
     typer.echo(_json(response) if as_json else response.access_token)
@@ -60,6 +79,8 @@ def list_installs(
     company: Annotated[str, typer.Option(help="Only installs of this company.")] = "",
     state: Annotated[str, typer.Option(help="Only installs in this state, such as ACTIVE.")] = "",
     address: Address = DEFAULT_ADDRESS,
+    certificates: Certificates = None,
+    bearer_file: BearerFile = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +89,7 @@ def list_installs(
         plugin_id=plugin_id, company_id=company, state=_state_number(state)
     )
     shown = 0
-    with _channel(address) as channel:
+    with channel_to(address, certificates, bearer_file) as channel:
         stub = installs_pb2_grpc.InstallsStub(channel)
         while True:
             page = stub.ListInstalls(request, timeout=DEADLINE_SECONDS)
@@ -85,48 +106,110 @@ def list_installs(
 
 
 @installs.command("get")
-def get_install(install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS) -> None:
+def get_install(
+    install_id: InstallId,
+    plugin_id: PluginId = "",
+    address: Address = DEFAULT_ADDRESS,
+    certificates: Certificates = None,
+    bearer_file: BearerFile = None,
+) -> None:
     """Show all that is known of one install, as JSON. Never a token."""
     request = installs_pb2.GetInstallRequest(plugin_id=plugin_id, install_id=install_id)
-    with _channel(address) as channel:
+    with channel_to(address, certificates, bearer_file) as channel:
         stub = installs_pb2_grpc.InstallsStub(channel)
         typer.echo(_json(stub.GetInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
 
 
 @installs.command("refresh")
 def refresh_install(
-    install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS
+    install_id: InstallId,
+    plugin_id: PluginId = "",
+    address: Address = DEFAULT_ADDRESS,
+    certificates: Certificates = None,
+    bearer_file: BearerFile = None,
 ) -> None:
     """Fetch a new token pair now, due or not, and show the install."""
     request = installs_pb2.RefreshInstallRequest(plugin_id=plugin_id, install_id=install_id)
-    with _channel(address) as channel:
+    with channel_to(address, certificates, bearer_file) as channel:
         stub = installs_pb2_grpc.InstallsStub(channel)
         typer.echo(_json(stub.RefreshInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
 
 
 @installs.command("delete")
 def delete_install(
-    install_id: InstallId, plugin_id: PluginId = "", address: Address = DEFAULT_ADDRESS
+    install_id: InstallId,
+    plugin_id: PluginId = "",
+    address: Address = DEFAULT_ADDRESS,
+    certificates: Certificates = None,
+    bearer_file: BearerFile = None,
 ) -> None:
     """Destroy an install's tokens, leave a tombstone, and show it."""
     request = installs_pb2.DeleteInstallRequest(plugin_id=plugin_id, install_id=install_id)
-    with _channel(address) as channel:
+    with channel_to(address, certificates, bearer_file) as channel:
         stub = installs_pb2_grpc.InstallsStub(channel)
         typer.echo(_json(stub.DeleteInstall(request, timeout=DEADLINE_SECONDS).install, indent=2))
 
 
 @contextmanager
-def _channel(address: str) -> Iterator[grpc.Channel]:
+def channel_to(address: str, certificates: Path | None, bearer_file: Path | None) -> Iterator[grpc.Channel]:
     """A channel whose errors end the command with a sentence."""
     try:
-        with grpc.insecure_channel(address) as channel:
+        with _open_channel(address, certificates, bearer_file) as channel:
             yield channel
+    except OSError as error:
+        fail(f"{error.filename} can't be read: {error.strerror}")
     except grpc.RpcError as error:
         if _nobody_answered(error):
             fail(
-                f"no broker answers at {address}; start one with `make run`, or name its address with --address"
+                f"no broker answers at {address}; start one with `make run`, name its address with --address, "
+                "or show it --certificates if it asks for them"
             )
         fail(sentence(error))
+
+
+def _open_channel(address: str, certificates: Path | None, bearer_file: Path | None) -> grpc.Channel:
+    if certificates is None:
+        channel = grpc.insecure_channel(address)
+    else:
+        key, certificate = certificates / "tls.key", certificates / "tls.crt"
+        shown = (key.read_bytes(), certificate.read_bytes()) if key.exists() else (None, None)
+        channel = grpc.secure_channel(
+            address, grpc.ssl_channel_credentials((certificates / "ca.crt").read_bytes(), *shown)
+        )
+    if bearer_file is None:
+        return channel
+    return grpc.intercept_channel(channel, Bearer(bearer_file.read_text(encoding="utf-8").strip()))
+
+
+class _CallDetails(NamedTuple):
+    """grpc.ClientCallDetails, which can't be made."""
+
+    method: str
+    timeout: float | None
+    metadata: Sequence[tuple[str, str | bytes]]
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class Bearer(grpc.UnaryUnaryClientInterceptor):
+    """Shows a bearer token with each call, also where gRPC's own call credentials won't: on loopback without TLS."""
+
+    def __init__(self, token: str) -> None:
+        self._metadata = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """See grpc.UnaryUnaryClientInterceptor."""
+        asked = client_call_details
+        details = _CallDetails(
+            asked.method,
+            asked.timeout,
+            [*(asked.metadata or ()), self._metadata],
+            asked.credentials,
+            asked.wait_for_ready,
+            asked.compression,
+        )
+        return continuation(details, request)
 
 
 def sentence(error: Any) -> str:

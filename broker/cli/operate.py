@@ -1,7 +1,7 @@
-"""serve, migrate, keys: what runs a broker."""
+"""serve, migrate: what runs a broker."""
 
 import os
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -9,8 +9,6 @@ from broker.cli.failure import fail
 from broker.config import SettingsError, secret_setting, variable_of
 
 DATABASE_URL: Final = variable_of("database_url")
-
-keys = typer.Typer(help="The keys that seal stored tokens.", no_args_is_help=True)
 
 
 def serve() -> None:
@@ -27,31 +25,29 @@ def serve() -> None:
         fail(str(error))
 
 
-def migrate() -> None:
+def migrate(
+    grant_to: Annotated[
+        str, typer.Option(metavar="ROLE", help="Let this role serve: read and write rows, and no more.")
+    ] = "",
+) -> None:
     """Bring the database's schema up to this release. Safe beside running brokers, and to run twice.
 
     TOKEN_BROKER_DATABASE_URL, or the file that TOKEN_BROKER_DATABASE_URL_FILE names, must be the schema owner's.
     """
     import psycopg
 
-    from broker import app
+    from broker import offline
 
     try:
         database_url = secret_setting("database_url", os.environ).reveal()
     except SettingsError as error:
         fail(*error.problems)
     try:
-        applied = app.migrate(database_url)
+        applied = offline.migrate(database_url)
+        if grant_to:
+            offline.grant_serving(database_url, grant_to)
     except ValueError as error:
         fail(f"{DATABASE_URL} {error}")
-    except (psycopg.Error, app.MigrationChanged) as error:
+    except (psycopg.Error, offline.MigrationChanged) as error:
         fail(f"{DATABASE_URL}: {str(error).strip()}")
     typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
-
-
-@keys.command("generate")
-def generate_keys() -> None:
-    """Print a new keyset, for TOKEN_BROKER_KEYSET or the file that TOKEN_BROKER_KEYSET_FILE names."""
-    from broker import app
-
-    typer.echo(app.generate_keyset().reveal())

@@ -32,11 +32,17 @@ def run(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep the database and its keys here for the next run.")
     ] = None,
+    secure: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask callers who they are: make certificates, a policy and a record in this folder, or use those there."
+        ),
+    ] = None,
 ) -> None:
     """Start everything, install one app, and read its token. Stays up until Ctrl-C."""
     from broker.cli.sandbox_run import run_sandbox
 
-    run_sandbox(once=once, as_json=as_json, any_ports=ports is Ports.AUTO, data_dir=data_dir)
+    run_sandbox(once=once, as_json=as_json, any_ports=ports is Ports.AUTO, data_dir=data_dir, secured=secure)
 
 
 @sandbox.command("install")

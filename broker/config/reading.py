@@ -13,16 +13,21 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from broker.config.contradictions import PREFIX, contradictions
 from broker.config.settings import Settings
 from broker.domain.secret import Secret
 
-PREFIX: Final = "TOKEN_BROKER_"
 FILE_SUFFIX: Final = "_FILE"
 # Variables with our prefix that are no settings of `serve`.
 OTHER_VARIABLES: Final = frozenset(
-    {"TOKEN_BROKER_ADDRESS", "TOKEN_BROKER_POSTGRES_BIN", "TOKEN_BROKER_SANDBOX_ENVOY_ADDRESS"}
+    {
+        "TOKEN_BROKER_ADDRESS",
+        "TOKEN_BROKER_BEARER_FILE",
+        "TOKEN_BROKER_CERTIFICATES",
+        "TOKEN_BROKER_POSTGRES_BIN",
+        "TOKEN_BROKER_SANDBOX_ENVOY_ADDRESS",
+    }
 )
-_NO_APP: Final = f"{PREFIX}ENVOY_CLIENT_ID and {PREFIX}ENVOY_CLIENT_SECRET, or {PREFIX}APPS, must be set"
 _ANY_TYPE: Final = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -63,7 +68,7 @@ def load_settings(environ: Mapping[str, str], checks: Mapping[str, Check] | None
             problems.extend(_lines(name, error))
         except ValueError as error:
             problems.append(f"{variable_of(name)} {error}")
-    problems.extend(_contradictions(values))
+    problems.extend(contradictions(values))
     if problems:
         raise SettingsError(problems)
     return Settings.model_construct(**values)
@@ -164,40 +169,3 @@ def _parse_apps(text: str, problems: list[str]) -> list[Any] | None:
                 _text_of(path, f"{PREFIX}APPS[{index}].client_secret_file", problems) or ""
             )
     return entries
-
-
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with values that are right one by one. A value that is wrong itself is not here."""
-    found = []
-    single = [values.get(name) for name in ("envoy_client_id", "envoy_client_secret")]
-    apps = values.get("apps")
-    if apps is not None and (any(single) or values.get("envoy_plugin_id")):
-        found.append(f"{PREFIX}APPS and {PREFIX}ENVOY_* name apps in two ways; keep one")
-    elif apps is None and "apps" in values and not all(single) and "envoy_client_secret" in values:
-        found.append(_NO_APP)
-    if apps is not None and not apps:
-        found.append(f"{PREFIX}APPS must name at least one app")
-    if apps and len({app.plugin_id for app in apps}) < len(apps):
-        found.append(f"{PREFIX}APPS names a plugin_id twice")
-    times: list[Any] = [
-        values.get(name) for name in ("call_seconds", "claim_margin_seconds", "claim_seconds")
-    ]
-    if None not in times:
-        call, margin, claim = (time.total_seconds() for time in times)
-        if call + margin > claim:
-            found.append(
-                f"{PREFIX}CLAIM_SECONDS must be at least call + margin: "
-                f"{claim:g} < {call:g} + {margin:g}; or a second replica could call while the first still does"
-            )
-    in_flight, pool = values.get("refreshes_in_flight"), values.get("database_connections")
-    if in_flight is not None and pool is not None and pool < in_flight:
-        found.append(
-            f"{PREFIX}DATABASE_CONNECTIONS must be at least {PREFIX}REFRESHES_IN_FLIGHT: {pool} < {in_flight}; "
-            f"or {in_flight - pool} pairs that Envoy has just issued would wait for a connection to be stored"
-        )
-    grpc_address = values.get("grpc_address")
-    if grpc_address is not None and not grpc_address.is_loopback:
-        found.append(
-            f"{PREFIX}GRPC_ADDRESS must be a loopback address: this release does not authenticate callers"
-        )
-    return found

@@ -1,100 +1,26 @@
-"""The settings of `token-broker serve`: names, kinds, defaults, and what each is for."""
+"""The settings of `token-broker serve`: names, defaults, and what each is for."""
 
-import math
 from datetime import timedelta
-from typing import Annotated, Final, Literal, NamedTuple
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from broker.config.kinds import (
+    Address,
+    Algorithms,
+    CallsPerSecond,
+    ListenAddress,
+    PluginId,
+    PositiveInt,
+    Seconds,
+    SecondsOrNone,
+    SecretText,
+    TokenUrl,
+)
 from broker.domain.apps import EnvoyApp
-from broker.domain.errors import InvalidField
-from broker.domain.identifiers import checked_id
-from broker.domain.secret import Secret
-from broker.domain.token_url import check_token_url, is_loopback
 
 UNNAMED_PLUGIN_ID: Final = "default"
-
-
-class Address(NamedTuple):
-    """Where to listen; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """The address in HOST:PORT or [HOST]:PORT; raises ValueError if it is neither."""
-        try:
-            parts = urlsplit(f"//{text}")
-            if parts.hostname and parts.port is not None and not (parts.path or parts.query):
-                return cls(parts.hostname, parts.port)
-        except ValueError:
-            pass
-        raise ValueError("must be HOST:PORT, for example 127.0.0.1:50051")
-
-    def at(self, port: int) -> "Address":
-        """The same host at the port that the system chose."""
-        return self._replace(port=port)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return is_loopback(self.host)
-
-
-def _address(value: object) -> Address:
-    return value if isinstance(value, Address) else Address.parse(str(value))
-
-
-def _secret(value: object) -> Secret:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must not be empty")
-    return Secret(value)
-
-
-def _token_url(value: str) -> str:
-    check_token_url(value)
-    return value
-
-
-def _plugin_id(value: str) -> str:
-    try:
-        return checked_id(value, "plugin_id")
-    except InvalidField as error:
-        raise ValueError(error.problem) from None
-
-
-def _seconds(value: object) -> timedelta:
-    try:
-        return timedelta(seconds=float(str(value)))
-    except (ValueError, OverflowError):
-        raise ValueError("must be a number of seconds") from None
-
-
-def _calls_per_second(value: object) -> float:
-    try:
-        calls = float(str(value))
-    except ValueError:
-        calls = math.nan
-    if math.isnan(calls):
-        raise ValueError("must be a number of calls a second")
-    if not 0 < calls < math.inf:
-        raise ValueError(f"must be more than 0: at {calls:g} calls a second no token would ever be refreshed")
-    return calls
-
-
-SecretText = Annotated[Secret, BeforeValidator(_secret)]
-ListenAddress = Annotated[Address, BeforeValidator(_address)]
-Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(gt=timedelta(0))]
-SecondsOrNone = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
-CallsPerSecond = Annotated[float, BeforeValidator(_calls_per_second)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PluginId = Annotated[str, AfterValidator(_plugin_id)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class AppSettings(BaseModel):
@@ -126,6 +52,10 @@ class Settings(BaseModel):
         description="The keys that seal stored tokens: a Tink JSON keyset, from `token-broker keys generate`.",
         repr=False,
     )
+    keyset_kms_uri: NonEmpty | None = Field(
+        None,
+        description="The key of a KMS that wraps the keyset: aws-kms://…, gcp-kms://… or hcvault://… (keys.md).",
+    )
     envoy_plugin_id: PluginId | None = Field(
         None,
         description="The app's plugin id, as Envoy's webhooks name it. Left out, installs are filed under "
@@ -143,7 +73,7 @@ class Settings(BaseModel):
         "(or `client_secret`).",
         repr=False,
     )
-    envoy_token_url: Annotated[str, AfterValidator(_token_url)] = Field(
+    envoy_token_url: TokenUrl = Field(
         "https://api.envoy.com/oauth2/token", description="Envoy's token endpoint."
     )
     envoy_request_form: Literal["multipart", "urlencoded", "json"] = Field(
@@ -154,8 +84,70 @@ class Settings(BaseModel):
     )
     grpc_address: ListenAddress = Field(
         Address("127.0.0.1", 50051),
-        description="Where gRPC is served. Callers are not authenticated in this release, so only a loopback "
-        "address is allowed.",
+        description="Where gRPC is served. An address that others can reach needs TLS, and callers that "
+        "prove who they are.",
+    )
+    tls_certificate_file: NonEmpty | None = Field(
+        None,
+        description="The certificate of gRPC's server, with its chain, as PEM. Read again when it changes, as is "
+        "every file of these settings that is no `…_FILE` of a secret.",
+    )
+    tls_key_file: NonEmpty | None = Field(None, description="The certificate's private key, as PEM.")
+    tls_client_ca_file: NonEmpty | None = Field(
+        None,
+        description="Whose certificates callers must show, as PEM: mutual TLS. A caller is named by its "
+        "certificate's SPIFFE id, else by its first DNS name.",
+    )
+    jwt_issuer: NonEmpty | None = Field(
+        None,
+        description="The issuer of the bearer tokens that callers must show; they are named by the subject. Where "
+        "client certificates are asked for too, both must be shown.",
+    )
+    jwt_audience: NonEmpty | None = Field(
+        None, description="The audience that those tokens must be for: this broker's own."
+    )
+    jwt_algorithms: Algorithms = Field(
+        ("RS256", "ES256"), description="How those tokens may be signed, separated by commas."
+    )
+    jwt_keys: NonEmpty | None = Field(
+        None,
+        description="The issuer's keys (a JWKS): a file, or an https URL (plain http only to this machine).",
+    )
+    jwt_keys_ca_file: NonEmpty | None = Field(
+        None, description="Whose certificate the keys' server must show, as PEM; without it, the system's."
+    )
+    jwt_keys_token_file: NonEmpty | None = Field(
+        None, description="A bearer token for the keys' server, as Kubernetes' API server wants one."
+    )
+    policy_file: NonEmpty | None = Field(
+        None, description="Which caller may do what: a Cedar policy (policy.md). Nothing else is allowed."
+    )
+    policy_groups_file: NonEmpty | None = Field(
+        None, description='Groups of callers for the policy, as JSON: `{"GROUP": ["CALLER", …]}`.'
+    )
+    audit_log: NonEmpty | None = Field(
+        None,
+        description="Where it goes on record what callers got: a file, or `-` for stdout (audit.md). What can't be "
+        "recorded is not handed out.",
+    )
+    audit_second_log: NonEmpty | None = Field(
+        None, description="A second place for the same record; both must have it."
+    )
+    audit_durability: Literal["flush", "fsync"] = Field(
+        "flush",
+        description="Whether a record counts when the system has it (it outlives the process), or when the disk has "
+        "it (it outlives the machine).",
+    )
+    audit_key: SecretText | None = Field(
+        None,
+        description="Signs the record's checkpoints and keys its fingerprints of tokens; from `token-broker keys "
+        "generate-audit`.",
+        repr=False,
+    )
+    insecure_serve_anybody: bool = Field(
+        default=False,
+        description="Whether callers need not prove who they are, may do everything, and nothing need go on record. "
+        "For development: only on a loopback address.",
     )
     http_address: ListenAddress = Field(
         Address("127.0.0.1", 8080),
@@ -194,6 +186,11 @@ class Settings(BaseModel):
     calls_in_flight: PositiveInt = Field(
         20000, description="How many gRPC calls one process works on at once; more are shed."
     )
+    caller_calls_per_second: CallsPerSecond = Field(
+        1000,
+        description="How often one caller may call one process; what is more is shed. Callers that need not prove "
+        "who they are, are not counted.",
+    )
     cache_entries: PositiveInt = Field(100000, description="How many tokens one process remembers.")
     cache_staleness_seconds: Seconds = Field(
         timedelta(seconds=10),
@@ -210,7 +207,10 @@ class Settings(BaseModel):
         description="Whether AcceptRouteWebhook takes a parsed webhook on the caller's word. Any caller may then "
         "plant a token.",
     )
-    reflection: bool = Field(default=True, description="Whether gRPC reflection is served.")
+    reflection: bool = Field(
+        default=False,
+        description="Whether gRPC reflection is served. It tells anybody of the API, and nothing else.",
+    )
     lame_duck_seconds: SecondsOrNone = Field(
         timedelta(seconds=1),
         description="How long calls are still taken after SIGTERM, while clients and balancers learn from the health "

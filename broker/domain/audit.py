@@ -17,7 +17,7 @@ class AuditRecord:
         address: the caller's, as gRPC tells it.
         subject: what was touched, as far as it is known.
         generation: of the token that was handed out or spoken of; 0 if none was.
-        outcome: "ok", or the reason of the error that the caller was told.
+        outcome: see service/calls.py: OK, DENIED, BEGUN, or the name of the error, as the API's reasons are written.
         policy_version: of the policy that decided; "" where none did.
         token_fingerprint: keyed, of the token that was handed out; "" if none was.
     """

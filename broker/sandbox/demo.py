@@ -7,7 +7,9 @@ import grpc
 import httpx
 
 from broker.domain.secret import Secret
+from broker.sandbox.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from broker.sandbox.progress import Progress
+from broker.sandbox.secured import OPERATOR, SERVICE
 from broker.sandbox.stack import PLUGIN_ID, Stack
 from tokenbroker.v1 import installs_pb2, installs_pb2_grpc, token_broker_pb2, token_broker_pb2_grpc
 
@@ -73,9 +75,9 @@ async def run_demo(stack: Stack, envoy_url: str, progress: Progress) -> DemoResu
             f"Envoy sent a signed route webhook for install {INSTALL_ID}; "
             f"the broker exchanged it and answered {status}"
         )
-    async with grpc.aio.insecure_channel(stack.grpc) as channel:
+    async with _channel(stack, SERVICE) as channel, _channel(stack, OPERATOR) as operators_channel:
         token_broker = token_broker_pb2_grpc.TokenBrokerStub(channel)
-        installs = installs_pb2_grpc.InstallsStub(channel)
+        installs = installs_pb2_grpc.InstallsStub(operators_channel)
         request = token_broker_pb2.GetTokenRequest(install_id=INSTALL_ID)
         with progress.step("get_token") as step:
             token = await token_broker.GetToken(request, timeout=DEADLINE_SECONDS)
@@ -91,3 +93,13 @@ async def run_demo(stack: Stack, envoy_url: str, progress: Progress) -> DemoResu
         )
     progress.total()
     return DemoResult(reply.install, token)
+
+
+def _channel(stack: Stack, caller: str) -> grpc.aio.Channel:
+    """To the broker, as that caller where the broker asks who calls."""
+    if stack.secured is None:
+        return grpc.aio.insecure_channel(stack.grpc)
+    ca, key, certificate = (
+        (stack.secured / caller / name).read_bytes() for name in (CA_FILE, KEY_FILE, CERTIFICATE_FILE)
+    )
+    return grpc.aio.secure_channel(stack.grpc, grpc.ssl_channel_credentials(ca, key, certificate))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from broker import app
+from broker import app, offline
 from broker.config import PREFIX, Address, Settings, SettingsError
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from broker.sandbox.progress import Progress
+from broker.sandbox.secured import secure
 from broker.sandbox.simulated_envoy import SimulatedApp, SimulatedEnvoy, server_config
 from broker.web.server import HttpServer
 
@@ -24,6 +25,8 @@ ENVOY_ADDRESS: Final = Address("127.0.0.1", 8081)
 ENVOY_ADDRESS_VARIABLE: Final = f"{PREFIX}SANDBOX_ENVOY_ADDRESS"
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 (a path)
 ANY_PORT: Final = "127.0.0.1:0"
+# Anybody on this machine is served: there is nothing to guard.
+_ANYBODY: Final = f"{PREFIX}INSECURE_SERVE_ANYBODY"
 KEYSET_FILE: Final = "keyset.json"
 # Any of these means the real Envoy; whether they suffice is for the settings to judge.
 REAL_APP: Final = (f"{PREFIX}ENVOY_CLIENT_ID", f"{PREFIX}ENVOY_CLIENT_SECRET", f"{PREFIX}APPS")
@@ -33,11 +36,17 @@ OWN: Final = (f"{PREFIX}DATABASE_URL", f"{PREFIX}KEYSET", ENVOY_ADDRESS_VARIABLE
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is running, and where. `envoy_url` is the simulated Envoy's, or None with the real one."""
+    """What is running, and where.
+
+    Attributes:
+        envoy_url: the simulated Envoy's, or None with the real one.
+        secured: the folder with the callers' certificates; None where anybody is served.
+    """
 
     settings: Settings
     broker: app.Broker
     envoy_url: str | None
+    secured: Path | None
 
     @property
     def grpc(self) -> str:
@@ -57,14 +66,20 @@ def names_real_app(environ: Mapping[str, str]) -> bool:
 
 @asynccontextmanager
 async def running_stack(
-    environ: Mapping[str, str], *, data_dir: Path | None, any_ports: bool, progress: Progress
+    environ: Mapping[str, str],
+    *,
+    data_dir: Path | None,
+    secured: Path | None,
+    any_ports: bool,
+    progress: Progress,
 ) -> AsyncIterator[Stack]:
     """Start all of it, and stop it in the right order: the broker drains while its database still runs.
 
     Raises:
-        SettingsError, app.AddressTaken, EmbeddedPostgresError.
+        SettingsError, app.AddressTaken, EmbeddedPostgresError, OSError (`secured` can't be written).
     """
-    settings = _settings(environ, any_ports=any_ports)
+    door = {_ANYBODY: "true"} if secured is None else secure(secured)
+    settings = _settings({**door, **environ}, any_ports=any_ports)
     envoy_address = None if names_real_app(environ) else _envoy_address(environ, any_ports=any_ports)
     _check_ports(settings, envoy_address)
     with progress.step("postgres") as step:
@@ -73,7 +88,7 @@ async def running_stack(
         step.says(f"Postgres {postgres.programs.version} ({postgres.programs.source})")
     try:
         with progress.step("migrate") as step:
-            applied = await asyncio.to_thread(app.migrate, postgres.dsn())
+            applied = await asyncio.to_thread(offline.migrate, postgres.dsn())
             step.says(f"schema: {', '.join(applied) or 'up to date'}")
         async with _envoy(envoy_address, progress) as envoy_url:
             own: dict[str, object] = {"database_url": Secret(postgres.dsn()), "keyset": _keyset(data_dir)}
@@ -81,7 +96,7 @@ async def running_stack(
                 own["envoy_token_url"] = envoy_url + TOKEN_PATH
             settings = settings.model_copy(update=own)
             async with _running_broker(settings, progress) as broker:
-                yield Stack(settings, broker, envoy_url)
+                yield Stack(settings, broker, envoy_url, secured)
     finally:
         await asyncio.to_thread(postgres.stop)
 
@@ -90,7 +105,8 @@ def _settings(environ: Mapping[str, str], *, any_ports: bool) -> Settings:
     """The settings as far as they are known before anything runs; what the sandbox brings is stood in for."""
     chosen = {name: value for name, value in environ.items() if not name.startswith(OWN)}
     chosen[f"{PREFIX}DATABASE_URL"] = "postgresql://"
-    chosen[f"{PREFIX}KEYSET"] = app.generate_keyset().reveal()
+    chosen[f"{PREFIX}KEYSET"] = offline.keysets.generate_keyset().reveal()
+    chosen.setdefault(f"{PREFIX}REFLECTION", "true")
     # Nobody balances calls over one broker.
     chosen.setdefault(f"{PREFIX}LAME_DUCK_SECONDS", "0")
     if any_ports:
@@ -150,7 +166,7 @@ async def _running_broker(settings: Settings, progress: Progress) -> AsyncIterat
         with progress.step("broker") as step:
             await broker.start()
             await broker.ready()
-            stack = Stack(settings, broker, None)
+            stack = Stack(settings, broker, None, None)
             step.says(f"the broker: gRPC at {stack.grpc}, HTTP at {stack.http}")
         yield broker
     finally:
@@ -160,12 +176,12 @@ async def _running_broker(settings: Settings, progress: Progress) -> AsyncIterat
 def _keyset(data_dir: Path | None) -> Secret:
     """A new keyset, or the one that was kept beside the data it sealed."""
     if data_dir is None:
-        return app.generate_keyset()
+        return offline.keysets.generate_keyset()
     path = data_dir.expanduser() / KEYSET_FILE
     try:
         return Secret(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        keyset = app.generate_keyset()
+        keyset = offline.keysets.generate_keyset()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(keyset.reveal())

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from broker.domain.errors import BrokerError, InvalidField
+from broker.domain.errors import AuditUnavailable, BrokerError, InvalidField
+from broker.service.calls import Call
 from broker.service.get_token import GetToken
 from broker.service.token_cache import Entry
 
@@ -28,7 +29,7 @@ class BatchGetTokens:
     def __init__(self, get_token: GetToken) -> None:
         self._get_token = get_token
 
-    async def __call__(self, requests: Sequence[Wanted]) -> list[Entry | BrokerError]:
+    async def __call__(self, call: Call, requests: Sequence[Wanted]) -> list[Entry | BrokerError]:
         """A result for each request, in the same order.
 
         Raises:
@@ -39,11 +40,15 @@ class BatchGetTokens:
         if len(requests) > MAX_REQUESTS:
             raise InvalidField("requests", f"must be at most {MAX_REQUESTS}")
         room = asyncio.Semaphore(AT_ONCE)
-        return await asyncio.gather(*(self._one(wanted, room) for wanted in requests))
+        return await asyncio.gather(*(self._one(call.part(), wanted, room) for wanted in requests))
 
-    async def _one(self, wanted: Wanted, room: asyncio.Semaphore) -> Entry | BrokerError:
+    async def _one(self, call: Call, wanted: Wanted, room: asyncio.Semaphore) -> Entry | BrokerError:
         async with room:
             try:
-                return await self._get_token(*wanted)
+                return await self._get_token(call, *wanted)
             except BrokerError as error:
+                try:
+                    await call.end(error)
+                except AuditUnavailable as unavailable:
+                    return unavailable
                 return error

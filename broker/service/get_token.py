@@ -21,6 +21,7 @@ from broker.domain.installs import Install
 from broker.domain.lifetimes import LONGEST_LIFETIME
 from broker.domain.states import InstallState
 from broker.ports import Clock, InstallStore
+from broker.service.calls import Call
 from broker.service.changes import Changes
 from broker.service.flights import Flights
 from broker.service.refresher import Refresher
@@ -56,13 +57,15 @@ class GetToken:
         self._clock = clock
         self._look_ups: Flights[InstallKey, Entry] = Flights()
 
-    async def __call__(self, plugin_id: str, install_id: str, min_ttl: timedelta = NO_TIME) -> Entry:
-        """An entry whose token is usable for `min_ttl` more.
+    async def __call__(
+        self, call: Call, plugin_id: str, install_id: str, min_ttl: timedelta = NO_TIME
+    ) -> Entry:
+        """An entry whose token is usable for `min_ttl` more, once it is on record that the caller gets it.
 
         Raises:
             InvalidField: an id is no id, or `min_ttl` is negative or more than half a token's lifetime.
             InstallNotFound, ReauthorizationRequired, ClientCredentialsRefused, ProviderUnavailable,
-            StoreUnavailable, Overloaded.
+            StoreUnavailable, AuditUnavailable, Overloaded.
         """
         now = self._clock.now()
         entry = self._cache.get((plugin_id or self._apps.default_plugin_id, install_id))
@@ -71,26 +74,32 @@ class GetToken:
             and now < entry.fresh_until
             and (not min_ttl or NO_TIME < min_ttl <= min(entry.longest_min_ttl, entry.usable_until - now))
         ):
-            return entry
-        return await self._with_a_look(plugin_id, install_id, min_ttl)
+            call.require(entry.holding.install)
+        else:
+            entry = await self._with_a_look(call, plugin_id, install_id, min_ttl)
+        await call.hand_out(entry)
+        return entry
 
     def look_behind(self, key: InstallKey) -> None:
         """Look whether what is remembered of `key` still stands; nobody waits for it."""
         if key in self._cache and len(self._look_ups) < MAX_LOOKS_BEHIND:
             self._look_ups.start(key, lambda: self._look_up(key))
 
-    async def _with_a_look(self, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
+    async def _with_a_look(self, call: Call, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
         if min_ttl < NO_TIME:
             raise InvalidField("min_ttl", "must not be negative")
         if min_ttl > LONGEST_LIFETIME * MIN_TTL_SHARE:
             raise InvalidField("min_ttl", "must be at most half of the token's lifetime")
         app = self._apps.resolve(plugin_id)
         key = InstallKey(app.plugin_id, checked_id(install_id, "install_id"))
+        call.concerns(key)
         entry = await self._known(key)
+        call.require(entry.holding.install)
         if self._serves(entry, min_ttl):
             return entry
         holding = await self._refresher.refresh(key, entry.holding.install.generation)
         entry = self._cache.get(key) or self._cache.put(holding, self._clock.now())
+        call.require(entry.holding.install)  # Envoy may have named another company, or the first.
         if self._serves(entry, min_ttl):
             return entry
         raise ProviderUnavailable("Envoy's newest token is too short-lived to hand out", RETRY_SHORT_LIVED)

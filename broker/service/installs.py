@@ -6,12 +6,13 @@ from broker.domain.errors import InstallNotFound
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.installs import Holding, Install
 from broker.ports import InstallStore
+from broker.service.calls import Call
 from broker.service.changes import Changes
 from broker.service.refresher import Refresher
 
 
 class Installs:
-    """The use cases. Each raises InvalidField, InstallNotFound and StoreUnavailable."""
+    """The use cases. Each raises InvalidField, InstallNotFound, StoreUnavailable and AuditUnavailable."""
 
     def __init__(
         self,
@@ -26,25 +27,31 @@ class Installs:
         self._refresher = refresher
         self._changes = changes
 
-    async def get(self, plugin_id: str, install_id: str) -> Install:
+    async def get(self, call: Call, plugin_id: str, install_id: str) -> Install:
         """The install, tombstones included."""
-        install = await self._store.find(self._key(plugin_id, install_id))
+        key = self._key(plugin_id, install_id)
+        call.concerns(key)
+        install = await self._store.find(key)
         if install is None:
             raise InstallNotFound
+        call.require(install)
         return install
 
-    async def refresh(self, plugin_id: str, install_id: str) -> Install:
+    async def refresh(self, call: Call, plugin_id: str, install_id: str) -> Install:
         """The install after a refresh that was asked for, due or not. A tombstone, too: Envoy is asked.
 
         Raises also what Refresher.refresh raises.
         """
-        install = await self.get(plugin_id, install_id)
+        install = await self.get(call, plugin_id, install_id)
+        await call.begun()
         holding = await self._refresher.refresh(install.key, install.generation, Purpose.FORCED)
         return holding.install
 
-    async def delete(self, plugin_id: str, install_id: str) -> Install:
+    async def delete(self, call: Call, plugin_id: str, install_id: str) -> Install:
         """The tombstone."""
-        install = await self._store.bury(self._key(plugin_id, install_id))
+        known = await self.get(call, plugin_id, install_id)
+        await call.begun()
+        install = await self._store.bury(known.key)
         self._changes.publish(Holding(install, None, ""))
         return install
 

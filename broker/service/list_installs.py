@@ -11,6 +11,7 @@ from broker.domain.errors import InvalidField
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.installs import Install
 from broker.ports import InstallFilter, InstallStore
+from broker.service.calls import Call
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
@@ -31,8 +32,10 @@ class ListInstalls:
     def __init__(self, store: InstallStore) -> None:
         self._store = store
 
-    async def __call__(self, install_filter: InstallFilter, page_size: int, page_token: str) -> InstallPage:
-        """The page behind `page_token`.
+    async def __call__(
+        self, call: Call, install_filter: InstallFilter, page_size: int, page_token: str
+    ) -> InstallPage:
+        """The page behind `page_token`, without what the caller may not see: it may be short, or even empty (AIP-158).
 
         Raises:
             InvalidField: an id is no id, `page_size` is negative, or `page_token` is not one of ours or
@@ -49,7 +52,7 @@ class ListInstalls:
         after = _parse(page_token, install_filter) if page_token else None
         installs = await self._store.page(install_filter, after=after, limit=size + 1)
         token = _format(installs[size - 1].key, install_filter) if len(installs) > size else ""
-        return InstallPage(installs[:size], token)
+        return InstallPage([install for install in installs[:size] if call.may_see(install)], token)
 
 
 def _format(last: InstallKey, install_filter: InstallFilter) -> str:

@@ -13,8 +13,10 @@ import structlog
 from broker.domain.apps import Apps
 from broker.domain.errors import InstallNotFound, InvalidField, ReauthorizationRequired
 from broker.domain.identifiers import InstallKey, checked_id
+from broker.domain.installs import Install
 from broker.domain.states import InstallState
 from broker.ports import InstallStore
+from broker.service.calls import Call
 from broker.service.changes import Changes
 from broker.service.flights import Flights
 from broker.service.refresher import Refresher
@@ -51,25 +53,36 @@ class ReportRejectedToken:
         self._cool_down = cool_down
         self._reports: Flights[tuple[InstallKey, int], Report] = Flights()
 
-    async def __call__(self, plugin_id: str, install_id: str, generation: int) -> Report:
+    async def __call__(self, call: Call, plugin_id: str, install_id: str, generation: int) -> Report:
         """Whether this report took the generation out of use. A refresh has then begun.
 
         Raises:
             InvalidField: an id is no id, or `generation` is not positive.
-            InstallNotFound, ReauthorizationRequired, StoreUnavailable.
+            InstallNotFound, ReauthorizationRequired, StoreUnavailable, AuditUnavailable.
         """
         key = InstallKey(self._apps.resolve(plugin_id).plugin_id, checked_id(install_id, "install_id"))
+        call.concerns(key)
         if generation <= 0:
             raise InvalidField("generation", "must be that of a token that was handed out: 1 or more")
-        known = self._cache.get(key)
-        if known is not None and known.holding.install.generation > generation:
-            return Report(invalidated=False, generation=known.holding.install.generation)
+        install = await self._known(key)
+        call.require(install)
+        if install.generation > generation:
+            return Report(invalidated=False, generation=install.generation)
+        await call.begun()
         report = (key, generation)
         if report in self._reports:
             return (await self._reports.join(report, lambda: self._reject(key, generation)))._replace(
                 invalidated=False
             )
         return await self._reports.join(report, lambda: self._reject(key, generation))
+
+    async def _known(self, key: InstallKey) -> Install:
+        """The install, as far as it takes to judge the caller."""
+        known = self._cache.get(key)
+        install = known.holding.install if known is not None else await self._store.find(key)
+        if install is None:
+            raise InstallNotFound
+        return install
 
     async def _reject(self, key: InstallKey, generation: int) -> Report:
         holding, invalidated = await self._store.reject(key, generation, self._cool_down)

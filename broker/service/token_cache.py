@@ -28,6 +28,7 @@ class Entry:
         fresh_until: until here it may be handed out without a look at anything else.
         longest_min_ttl: the longest that a caller may ask for.
         rendering: the API keeps its ready-made answer here.
+        fingerprint: of the token, for the record; made when it is first handed out.
     """
 
     holding: Holding
@@ -39,6 +40,7 @@ class Entry:
     fresh_until: datetime = field(init=False)
     longest_min_ttl: timedelta = field(init=False, default=timedelta(0))
     rendering: bytes | None = None
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         install = self.holding.install

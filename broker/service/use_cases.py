@@ -6,6 +6,8 @@ from datetime import timedelta
 from broker.domain.apps import Apps
 from broker.domain.identifiers import InstallKey
 from broker.ports import (
+    AuditLog,
+    Authorizer,
     Clock,
     Hints,
     InstallStore,
@@ -17,6 +19,7 @@ from broker.ports import (
 from broker.service.accept_route_webhook import AcceptRouteWebhook
 from broker.service.attempts import Attempts, RefreshTiming
 from broker.service.batch_get_tokens import BatchGetTokens
+from broker.service.calls import Guard
 from broker.service.changes import Changes
 from broker.service.get_token import GetToken
 from broker.service.installs import Installs
@@ -39,6 +42,8 @@ class Ports:
     hints: Hints
     clock: Clock
     randomness: Randomness
+    authorizer: Authorizer
+    audit: AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class UseCases:
 
     def __init__(self, ports: Ports, apps: Apps, bounds: Bounds) -> None:
         store, clock, randomness = ports.store, ports.clock, ports.randomness
+        self.guard = Guard(ports.authorizer, ports.audit, max_decisions=bounds.cache_entries)
         self.cache = TokenCache(max_entries=bounds.cache_entries, max_staleness=bounds.cache_staleness)
         self.changes = changes = Changes(self.cache, clock, ports.hints)
         self.gate = gate = ProviderGate(

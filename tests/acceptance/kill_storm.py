@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from broker.app import migrate
+from broker.offline import migrate
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.acceptance.callers import Callers
 from tests.acceptance.replicas import Replicas, replicas

@@ -7,7 +7,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from broker import app
+from broker import offline
 from tests.acceptance.replicas import NEVER, Replica
 from tests.acceptance.scene import MINTED, PAST_EXPIRY, REFRESHED, Call, Scene, scene_in
 from tests.acceptance.streaming_replication import Replicated, replicated
@@ -20,7 +20,7 @@ REFUSED: Final[Call] = ("refresh_token", "invalid_grant")
 def pair() -> Iterator[Replicated]:
     """A primary and a standby with the broker's schema."""
     with replicated() as running:
-        app.migrate(running.url)
+        offline.migrate(running.url)
         yield running
 
 

@@ -19,7 +19,7 @@ import grpc.aio
 import psycopg
 import pytest
 
-from broker import app
+from broker import offline
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.acceptance.replicas import NEVER
 from tests.acceptance.scene import MINTED, PAST_EXPIRY, REFRESHED, Scene, load, scene_in
@@ -129,7 +129,7 @@ def own() -> Iterator[OwnPostgres]:
     with folder_for_data() as folder:
         data, settings = folder / "data", {"max_connections": str(CONNECTIONS)}
         with EmbeddedPostgres(data_dir=data, tcp_port=port, settings=settings) as server:
-            app.migrate(server.dsn())
+            offline.migrate(server.dsn())
             yield OwnPostgres(server, data)
 
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 import pytest
 
 from broker.domain.errors import BrokerError
+from broker.domain.installs import Holding
+from broker.domain.secret import Secret
 from broker.domain.states import InstallState
 from broker.domain.webhooks import UninstalledWebhook
 from tests.concurrency.schedules import GatedSteps, Schedule, every_order, run
@@ -39,6 +41,10 @@ async def deleted(replica: Replica) -> object:
 
 async def reported(replica: Replica) -> object:
     """A caller says that Envoy rejects generation 1; the refresh that follows belongs to the work."""
+    # Whoever rejects a token got it here: what is remembered of the install says whether it may, without a step.
+    if KEY not in replica.cache:
+        clock, row = replica.world.clock, replica.world.table.rows[KEY]
+        replica.cache.put(Holding(row.install, Secret("rejected"), "Bearer"), clock.now())
     report = await replica.report_rejected_token("", KEY.install_id, 1)
     await replica.refresher.drain()
     return report

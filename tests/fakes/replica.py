@@ -3,12 +3,15 @@
 from datetime import timedelta
 from typing import Final
 
+from broker.adapters.anybody import EverythingAllowed, NoRecord
 from broker.domain.apps import Apps
 from broker.domain.claims import Claim
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding
 from broker.domain.provider_health import ProviderHealth, ProviderLimits
+from broker.ports import AuditLog, Authorizer
 from broker.service.use_cases import Bounds, Ports, UseCases
+from tests.fakes.caller import UseCasesOfACaller
 from tests.fakes.clock import FakeClock
 from tests.fakes.hints import FakeHints
 from tests.fakes.install_store import InMemoryInstallStore
@@ -96,7 +99,10 @@ class Replica:
         steps: Steps | None = None,
         apps: Apps = APPS,
         bounds: Bounds = BOUNDS,
+        authorizer: Authorizer | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
+        self.world = world
         clock = world.clock
         self.store = InMemoryInstallStore(world.table, clock, steps)
         self.endpoint = FakeTokenEndpoint(clock, world.issuer, world.requests, steps)
@@ -113,12 +119,19 @@ class Replica:
             hints=self.hints,
             clock=clock,
             randomness=self.randomness,
+            authorizer=authorizer or EverythingAllowed(),
+            audit=audit or NoRecord(),
         )
         use_cases = UseCases(ports, apps, bounds)
         self.hints.on_hint = use_cases.hinted
         self.hints.on_health_hint = use_cases.health_hinted
         self.cache, self.gate = use_cases.cache, use_cases.gate
         self.refresher, self.scheduler = use_cases.refresher, use_cases.scheduler
-        self.get_token, self.batch_get_tokens = use_cases.get_token, use_cases.batch_get_tokens
-        self.report_rejected_token = use_cases.report_rejected_token
-        self.accept, self.installs = use_cases.accept_route_webhook, use_cases.installs
+        self.accept, self.use_cases = use_cases.accept_route_webhook, use_cases
+        somebody = UseCasesOfACaller(use_cases)
+        self.get_token, self.batch_get_tokens = somebody.get_token, somebody.batch_get_tokens
+        self.report_rejected_token, self.list_installs = (
+            somebody.report_rejected_token,
+            somebody.list_installs,
+        )
+        self.installs = somebody.installs

@@ -12,7 +12,7 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from broker import app
+from broker import app, offline
 from broker.config import load_settings
 from broker.sandbox.simulated_envoy import SimulatedApp
 from broker.sandbox.simulated_envoy.webhooks import SIGNATURE_HEADER, sign
@@ -28,7 +28,7 @@ INSTALL_ID: Final = "1000000"
 COMPANY_ID: Final = "100000"
 CALL_SECONDS: Final = 30
 ANY_PORT: Final = "127.0.0.1:0"
-KEYSET: Final = app.generate_keyset().reveal()
+KEYSET: Final = offline.keysets.generate_keyset().reveal()
 
 _AGE: Final = """
 UPDATE token_broker.installs
@@ -50,6 +50,8 @@ def settings_for(
         "ENVOY_TOKEN_URL": f"{url}/oauth2/token",
         "GRPC_ADDRESS": ANY_PORT,
         "HTTP_ADDRESS": ANY_PORT,
+        "INSECURE_SERVE_ANYBODY": "true",
+        "REFLECTION": "true",
         "LAME_DUCK_SECONDS": "0",
         "DRAIN_SECONDS": "10",
         "APPS": json.dumps([_app_entry(each) for each in apps]),

@@ -9,7 +9,7 @@ import grpc.aio
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from broker import app
+from broker import offline
 from tests.integration.health_calls import NOT_SERVING, SERVING, becomes_serving, health
 from tests.integration.refusals import read_refusal
 from tests.integration.served_broker import CALL_SECONDS, ServedBroker, served_broker
@@ -48,7 +48,7 @@ async def test_no_service_is_serving_until_the_schema_is_there(
     async with served_broker(simulated_envoy, empty_database, ready=False) as broker:
         for service in ["", *SERVICES]:
             assert await health(broker.channel, service) == NOT_SERVING
-        app.migrate(empty_database)
+        offline.migrate(empty_database)
         await asyncio.gather(*(becomes_serving(broker.channel, service) for service in ["", *SERVICES]))
 
 

@@ -2,7 +2,7 @@
 
 import httpx
 
-from broker import app
+from broker import offline
 from tests.integration.health_calls import NOT_SERVING, becomes_serving, health
 from tests.integration.served_broker import ServedBroker, served_broker
 from tests.integration.served_envoy import ServedEnvoy
@@ -37,7 +37,7 @@ async def test_broker_is_ready_as_soon_as_its_schema_is_there(
     """The commonest first start: nobody has run `token-broker migrate`."""
     async with served_broker(simulated_envoy, empty_database, ready=False) as broker:
         assert await health(broker.channel) == NOT_SERVING
-        app.migrate(empty_database)
+        offline.migrate(empty_database)
         await becomes_serving(broker.channel)
         ready = await broker.http.get("/readyz")
         assert (ready.status_code, ready.text) == (200, "ready\n")

@@ -21,7 +21,7 @@ async def caller(world: World, processes: Sequence[Process], install_id: str) ->
     """One GetToken; sometimes its caller gives up; sometimes Envoy rejects what it got."""
     process = world.dice.choice(processes)
     patience = world.dice.choice((0.01, 0.3, PATIENCE))
-    work = process.begin(process.use_cases.get_token("", install_id))
+    work = process.begin(process.caller.get_token("", install_id))
     done, _ = await asyncio.wait({work}, timeout=patience)
     if not done or work.cancelled():
         work.cancel()
@@ -50,7 +50,7 @@ def judge(world: World, process: Process, install_id: str, token: Secret | None)
 
 async def _report(process: Process, install_id: str, generation: int) -> None:
     with suppress(BrokerError, asyncio.CancelledError):
-        await process.begin(process.use_cases.report_rejected_token("", install_id, generation))
+        await process.begin(process.caller.report_rejected_token("", install_id, generation))
 
 
 async def webhook(world: World, processes: Sequence[Process], told: Told) -> None:

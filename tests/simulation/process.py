@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
+from broker.adapters.anybody import EverythingAllowed, NoRecord
 from broker.domain.provider_health import ProviderLimits
 from broker.service.attempts import RefreshTiming
 from broker.service.use_cases import Bounds, Ports, UseCases
+from tests.fakes.caller import UseCasesOfACaller
 from tests.fakes.install_store import InMemoryInstallStore
 from tests.fakes.provider_health import InMemoryProviderHealth
 from tests.fakes.replica import BOUNDS
@@ -97,9 +99,12 @@ class Process:
             hints=hints,
             clock=clock,
             randomness=dice,
+            authorizer=EverythingAllowed(),
+            audit=NoRecord(),
         )
         self.clock = clock
         self.use_cases = UseCases(ports, APPS, replace(bounds, owner=name))
+        self.caller = UseCasesOfACaller(self.use_cases)
         hints.on_hint = lambda key: self.begin_now(lambda: self.use_cases.hinted(key))
         hints.on_health_hint = lambda app: self.begin_now(lambda: self.use_cases.health_hinted(app))
         self.scheduler = self.begin(self.use_cases.scheduler.run())

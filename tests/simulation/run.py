@@ -126,7 +126,7 @@ async def _judge(world: World, processes: Sequence[Process], installs: Sequence[
         except BrokerError as error:
             if isinstance(error, InstallNotFound) and world.forgot_a_reinstall:
                 # Envoy was told that all is well, and sends nothing more: an operator has to ask.
-                await process.begin(process.use_cases.installs.refresh("", install_id))
+                await process.begin(process.caller.installs.refresh("", install_id))
                 continue
             world.breaks("P2", f"{process.name} has no token for {install_id}: {type(error).__name__}")
     for start in world.calls_at:
@@ -143,7 +143,7 @@ async def _judge(world: World, processes: Sequence[Process], installs: Sequence[
 
 
 async def _ends_well(world: World, process: Process, install_id: str) -> None:
-    entry = await process.begin(process.use_cases.get_token("", install_id))
+    entry = await process.begin(process.caller.get_token("", install_id))
     holding = entry.holding
     judge(world, process, install_id, holding.access_token)
     if world.issuer.takes(holding.access_token, install_id, world.now()):
@@ -152,8 +152,8 @@ async def _ends_well(world: World, process: Process, install_id: str) -> None:
     if not (world.failed_over_at or install_id in world.processed_late):
         world.breaks("P2", f"{process.name} hands out a dead token of {install_id}")
         return
-    use_cases = process.use_cases
-    await process.begin(use_cases.report_rejected_token("", install_id, holding.install.generation))
-    entry = await process.begin(use_cases.get_token("", install_id))
+    caller = process.caller
+    await process.begin(caller.report_rejected_token("", install_id, holding.install.generation))
+    entry = await process.begin(caller.get_token("", install_id))
     if not world.issuer.takes(entry.holding.access_token, install_id, world.now()):
         world.breaks("P2", f"{process.name} hands out a dead token of {install_id} after it was reported")

@@ -6,7 +6,7 @@ import pytest
 
 from broker.domain.errors import InstallNotFound, InvalidField
 from broker.domain.states import InstallState
-from broker.service.batch_get_tokens import MAX_REQUESTS, BatchGetTokens, Wanted
+from broker.service.batch_get_tokens import MAX_REQUESTS, Wanted
 from broker.service.token_cache import Entry
 from tests.fakes.replica import Replica, World
 from tests.fakes.samples import KEY, OTHER_KEY
@@ -61,7 +61,6 @@ async def test_f25_operator_brings_back_what_was_buried_by_mistake(world: World,
 async def test_batch_gives_each_request_its_own_result_in_order(world: World, replica: Replica) -> None:
     """One bad request does not spoil the others."""
     await world.install()
-    batch = BatchGetTokens(replica.get_token)
     wanted = [
         Wanted("", KEY.install_id, NO_TIME),
         Wanted("", OTHER_KEY.install_id, NO_TIME),
@@ -69,7 +68,7 @@ async def test_batch_gives_each_request_its_own_result_in_order(world: World, re
         Wanted("", KEY.install_id, -timedelta(seconds=1)),
         Wanted("", KEY.install_id, NO_TIME),
     ]
-    results = await batch(wanted)
+    results = await replica.batch_get_tokens(wanted)
     assert [type(result) for result in results] == [Entry, InstallNotFound, InvalidField, InvalidField, Entry]
 
 
@@ -77,4 +76,4 @@ async def test_batch_gives_each_request_its_own_result_in_order(world: World, re
 async def test_batch_of_none_or_too_many_is_refused(replica: Replica, count: int) -> None:
     """Bounded work for one call."""
     with pytest.raises(InvalidField, match="requests"):
-        await BatchGetTokens(replica.get_token)([Wanted("", "1", NO_TIME)] * count)
+        await replica.batch_get_tokens([Wanted("", "1", NO_TIME)] * count)

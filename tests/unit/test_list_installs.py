@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import given
@@ -11,19 +12,20 @@ from broker.domain.errors import InvalidField
 from broker.domain.identifiers import InstallKey
 from broker.domain.states import InstallState
 from broker.ports import InstallFilter
-from broker.service.list_installs import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, ListInstalls
+from broker.service.list_installs import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, InstallPage
 from tests.fakes.replica import Replica, World
 from tests.fakes.samples import COMPANY
 
 EVERYTHING = InstallFilter()
+ListInstallsOfACaller = Callable[[InstallFilter, int, str], Awaitable[InstallPage]]
 
 
-async def enrolled(world: World, replica: Replica, count: int) -> ListInstalls:
+async def enrolled(world: World, replica: Replica, count: int) -> ListInstallsOfACaller:
     """The use case over `count` installs."""
     for n in range(count):
         await replica.store.enrol(InstallKey("5024", f"{n:05}"), COMPANY)
     assert len(world.table.rows) == count
-    return ListInstalls(replica.store)
+    return replica.list_installs
 
 
 def encoded(content: object) -> str:
@@ -65,16 +67,16 @@ async def test_page_size_has_a_default_and_a_limit(
 async def test_negative_page_size_is_refused(replica: Replica) -> None:
     """AIP-158."""
     with pytest.raises(InvalidField, match="page_size"):
-        await ListInstalls(replica.store)(EVERYTHING, -1, "")
+        await replica.list_installs(EVERYTHING, -1, "")
 
 
 @pytest.mark.parametrize("value", ["", "é", "x" * 129, "a\nb"])
 async def test_impossible_filter_is_refused(replica: Replica, value: str) -> None:
     """A list that is silently empty would hide the mistake."""
     with pytest.raises(InvalidField, match="plugin_id"):
-        await ListInstalls(replica.store)(InstallFilter(plugin_id=value), 0, "")
+        await replica.list_installs(InstallFilter(plugin_id=value), 0, "")
     with pytest.raises(InvalidField, match="company_id"):
-        await ListInstalls(replica.store)(InstallFilter(company_id=value), 0, "")
+        await replica.list_installs(InstallFilter(company_id=value), 0, "")
 
 
 async def test_token_of_other_filters_is_refused(world: World, replica: Replica) -> None:
@@ -116,7 +118,7 @@ FORGED = {
 async def test_garbled_page_token_is_refused(replica: Replica, kind: str) -> None:
     """A clear error, whatever the caller sends; the store is not asked."""
     with pytest.raises(InvalidField, match="page_token"):
-        await ListInstalls(replica.store)(EVERYTHING, 0, FORGED[kind])
+        await replica.list_installs(EVERYTHING, 0, FORGED[kind])
     assert not replica.store.calls
 
 
@@ -135,7 +137,7 @@ async def test_page_token_with_impossible_ids_is_refused(
 @given(st.text())
 async def test_any_text_is_no_page_token(text: str) -> None:
     """Fuzz: InvalidField or, for nothing, the first page."""
-    list_installs = ListInstalls(Replica(World()).store)
+    list_installs = Replica(World()).list_installs
     if text:
         with pytest.raises(InvalidField):
             await list_installs(EVERYTHING, 0, text)

@@ -19,12 +19,16 @@ class World:
     def __init__(self, database: str | Exception | None) -> None:
         self.database = database
         self.circuits: dict[str, str] = {}
-        self.times_ready = 0
+        self.shut: str | None = None
+        self.remarks: list[str] = []
+        self.told: list[bool] = []
         self.clock = FakeClock()
         self.readiness = Readiness(
             database_problem=self._look,
             open_circuits=lambda: self.circuits,
-            on_ready=self._note,
+            door_shut=lambda: self.shut,
+            door_remarks=lambda: self.remarks,
+            on_change=self._note,
             clock=self.clock,
         )
         self.watching = asyncio.create_task(self.readiness.watch())
@@ -42,8 +46,8 @@ class World:
             raise self.database
         return self.database
 
-    async def _note(self) -> None:
-        self.times_ready += 1
+    async def _note(self, ready: bool) -> None:  # as Readiness tells it
+        self.told.append(ready)
 
 
 async def test_not_ready_before_the_database_has_answered_and_from_then_on() -> None:
@@ -53,7 +57,7 @@ async def test_not_ready_before_the_database_has_answered_and_from_then_on() -> 
     assert await world.looks(AWAY) == AWAY
     assert await world.looks(None) is None
     assert await world.looks(None) is None
-    assert world.times_ready == 1
+    assert world.told == [True]
 
 
 async def test_f34_ready_replica_stays_ready_while_its_database_is_away_and_remarks_it() -> None:
@@ -91,10 +95,39 @@ async def test_f08_open_circuit_is_a_remark() -> None:
     assert world.readiness.remarks() == ["Envoy is not being called for app 4242 (client_refused)"]
 
 
+async def test_broken_policy_file_is_a_remark() -> None:
+    """The policy from before is in force, and the replica serves by it."""
+    world = World(None)
+    await settled()
+    world.remarks.append("the policy file is broken")
+    assert world.readiness.problem is None
+    assert world.readiness.remarks() == ["the policy file is broken"]
+
+
+async def test_f43_replica_whose_record_can_not_be_written_is_not_ready_until_it_can() -> None:
+    """It hands nothing out; another one's disk may have room. Callers come back when this one's has."""
+    world = World(None)
+    await settled()
+    world.shut = "the audit trail can't be written"
+    assert await world.looks(None) == world.shut
+    world.shut = None
+    assert await world.looks(None) is None
+    assert world.told == [True, False, True]
+
+
+async def test_f43_replica_that_can_not_write_its_record_does_not_become_ready() -> None:
+    """A rollout stops at the first pod whose sink is missing."""
+    world = World(None)
+    world.shut = "the audit trail can't be written"
+    await settled()
+    assert await world.looks(None) == world.shut
+    assert world.told == []
+
+
 async def test_f37_stopping_replica_is_not_ready_whatever_comes() -> None:
     """It must not be sent calls again because the database is back."""
     world = World(AWAY)
     await settled()
     world.readiness.stopping()
     assert await world.looks(None) == "stopping"
-    assert world.times_ready == 0
+    assert world.told == []

@@ -9,12 +9,30 @@ import pytest
 from broker.config import SettingsError, load_settings
 
 SHOWN = "do-not-show-me"
-GOOD = {
+# What every broker needs that serves others than its own machine.
+WITHOUT_CALLERS = {
     "TOKEN_BROKER_DATABASE_URL": "postgresql://db/broker",
     "TOKEN_BROKER_KEYSET": "{}",
     "TOKEN_BROKER_ENVOY_CLIENT_ID": "client",
     "TOKEN_BROKER_ENVOY_CLIENT_SECRET": SHOWN,
 }
+GOOD = {**WITHOUT_CALLERS, "TOKEN_BROKER_INSECURE_SERVE_ANYBODY": "true"}
+RECORDED = {
+    "TOKEN_BROKER_POLICY_FILE": "/etc/policy.cedar",
+    "TOKEN_BROKER_AUDIT_LOG": "-",
+    "TOKEN_BROKER_AUDIT_KEY": SHOWN,
+}
+MUTUAL_TLS = {
+    "TOKEN_BROKER_TLS_CERTIFICATE_FILE": "/etc/tls.crt",
+    "TOKEN_BROKER_TLS_KEY_FILE": "/etc/tls.key",
+    "TOKEN_BROKER_TLS_CLIENT_CA_FILE": "/etc/ca.crt",
+}
+BEARER_TOKENS = {
+    "TOKEN_BROKER_JWT_ISSUER": "https://issuer.test",
+    "TOKEN_BROKER_JWT_AUDIENCE": "token-broker",
+    "TOKEN_BROKER_JWT_KEYS": "/etc/jwks.json",
+}
+ANYWHERE = {"TOKEN_BROKER_GRPC_ADDRESS": "0.0.0.0:50051"}
 NO_SINGLE_APP = {name: value for name, value in GOOD.items() if "ENVOY" not in name}
 
 
@@ -32,7 +50,7 @@ def apps(*entries: object) -> dict[str, str]:
 
 
 def test_least_that_is_needed_is_enough() -> None:
-    """A newcomer sets four variables; everything else has a default that is safe."""
+    """A newcomer on one machine sets five variables; everything else has a default that is safe."""
     settings = load_settings({**GOOD, "PATH": "/bin"})
     assert settings.call_seconds == timedelta(seconds=30)
     assert [app.plugin_id for app in settings.envoy_apps()] == ["default"]
@@ -80,6 +98,50 @@ def test_all_problems_are_told_at_once() -> None:
 def test_what_can_not_be_is_refused(change: dict[str, str], expected: str) -> None:
     """Each would otherwise be a fault at run time, or a quiet default."""
     assert expected in problems_of({**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {**MUTUAL_TLS, **RECORDED},
+        {**MUTUAL_TLS, **RECORDED, **ANYWHERE},
+        {**BEARER_TOKENS, **RECORDED},
+        {**BEARER_TOKENS, **MUTUAL_TLS, **RECORDED, **ANYWHERE},
+    ],
+)
+def test_callers_may_be_known_in_several_ways(environ: dict[str, str]) -> None:
+    """By certificate, by bearer token, or by both."""
+    settings = load_settings({**WITHOUT_CALLERS, **environ})
+    assert settings.jwt_algorithms == ("RS256", "ES256")
+    assert not settings.insecure_serve_anybody
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "TLS_CLIENT_CA_FILE or TOKEN_BROKER_JWT_ISSUER must be set"),
+        (RECORDED, "TLS_CLIENT_CA_FILE or TOKEN_BROKER_JWT_ISSUER must be set"),
+        (MUTUAL_TLS, "POLICY_FILE must be set where callers are known"),
+        (MUTUAL_TLS, "AUDIT_LOG must be set where callers are known"),
+        (MUTUAL_TLS, "AUDIT_KEY must be set where callers are known"),
+        ({"TOKEN_BROKER_TLS_CLIENT_CA_FILE": "/etc/ca.crt"}, "TLS_KEY_FILE must be set for TLS"),
+        ({"TOKEN_BROKER_JWT_ISSUER": "https://issuer.test"}, "JWT_AUDIENCE must be set for bearer tokens"),
+        ({**BEARER_TOKENS, **RECORDED, **ANYWHERE}, "bearer tokens would travel in the clear"),
+        ({**BEARER_TOKENS, "TOKEN_BROKER_JWT_ALGORITHMS": "HS256"}, "must be names out of"),
+        ({**BEARER_TOKENS, "TOKEN_BROKER_JWT_ALGORITHMS": "none"}, "must be names out of"),
+        ({**BEARER_TOKENS, "TOKEN_BROKER_JWT_ALGORITHMS": ","}, "must be names out of"),
+        (
+            {**MUTUAL_TLS, **RECORDED, "TOKEN_BROKER_INSECURE_SERVE_ANYBODY": "true"},
+            "INSECURE_SERVE_ANYBODY contradicts",
+        ),
+        ({"TOKEN_BROKER_INSECURE_SERVE_ANYBODY": "true", **ANYWHERE}, "must be a loopback address"),
+        ({**MUTUAL_TLS, **RECORDED, "TOKEN_BROKER_AUDIT_SECOND_LOG": "-"}, "must be another place"),
+        ({"TOKEN_BROKER_AUDIT_SECOND_LOG": "-"}, "AUDIT_LOG must be set where"),
+    ],
+)
+def test_half_open_door_is_refused(environ: dict[str, str], expected: str) -> None:
+    """Nobody is served by accident: without a name, a policy or a record, or in the clear."""
+    assert expected in problems_of({**WITHOUT_CALLERS, **environ})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from broker.sandbox.embedded_postgres.programs import BIN_VARIABLE, EmbeddedPost
 SOCKET_PATH_BYTES: Final = 103
 _LONGEST_SOCKET_NAME: Final = ".s.PGSQL.65535"
 _FOLDER_PREFIX: Final = "token-broker-pg-"
-_FALLBACK: Final = "/tmp"  # noqa: S108  # mkdtemp makes a private folder in it
+_FALLBACK: Final = "/tmp"  # noqa: S108  # nosec B108  # mkdtemp makes a private folder in it
 
 
 def temporary_folder(account: Account | None) -> Path:

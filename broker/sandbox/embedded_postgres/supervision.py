@@ -31,7 +31,7 @@ class Supervision:
         self._end, end = os.pipe()
         try:
             with log.open("ab") as output:
-                self._process = subprocess.Popen(
+                self._process = subprocess.Popen(  # nosec B603  # our own program
                     [sys.executable, "-I", supervisor.__file__, folder],
                     stdin=orders,
                     stdout=end,

@@ -62,7 +62,7 @@ def wake_on_signals() -> int:
 
 def run(command: list[str], plan: dict[str, Any], orders: int, wake: int) -> int:
     """Run one command to its end, or until told to stop. Returns its exit code."""
-    child = subprocess.Popen(
+    child = subprocess.Popen(  # nosec B603  # from supervision.py, which started us
         command,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,  # the log
