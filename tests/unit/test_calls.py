@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.callers import Caller, KnownBy, Operation
+from broker.domain.callers import Caller, KnownBy, Operation, Subject
 from broker.domain.errors import AuditUnavailable, InstallNotFound, InvalidField
 from broker.domain.identifiers import InstallKey
 from broker.ports import InstallFilter
@@ -190,3 +190,23 @@ async def test_list_shows_only_what_the_caller_may_see(world: World) -> None:
     guarded = Guarded(world, line(Operation.LIST_INSTALLS, OTHER_KEY))
     page = await guarded.caller.list_installs(InstallFilter(), 0, "")
     assert [install.key for install in page.installs] == [OTHER_KEY]
+
+
+class NoCompany(FakeAuthorizer):
+    """A policy that gives installs whose company is not known, and no company's."""
+
+    def allows(self, caller: Caller, operation: Operation, subject: Subject) -> bool:
+        """See Authorizer."""
+        return super().allows(caller, operation, subject) and not subject.company_id
+
+
+async def test_company_that_envoy_names_at_last_is_judged_before_the_token_leaves(world: World) -> None:
+    """The first exchange may tell that the install is that of a company which the caller may not see."""
+    guarded = Guarded(world)
+    guarded.authorizer = NoCompany(line(Operation.GET_TOKEN))
+    guarded.replica = Replica(world, authorizer=guarded.authorizer, audit=guarded.audit)
+    await guarded.replica.store.enrol(KEY, "")
+    with pytest.raises(InstallNotFound):
+        await UseCasesOfACaller(guarded.replica.use_cases, CHECKOUT).get_token("", KEY.install_id)
+    assert world.table.rows[KEY].install.company_id
+    assert guarded.outcomes == []
