@@ -10,6 +10,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 ENV := .venv/.made-from-lock
+# What checks and fuzzes, in an environment of its own: who only runs the broker or its tests need not wait for it.
+TOOLS := build/tools
+TOOLS_ENV := $(TOOLS)/.made-from-lock
 
 PROTOS := $(wildcard proto/tokenbroker/v1/*.proto)
 STUBS := clients/python
@@ -33,11 +36,13 @@ test-pgbouncer: $(ENV) ## The tests of the whole broker and of the store, behind
 	$(BIN)/pytest tests/integration tests/contract --behind-pgbouncer --no-cov $(ARGS)
 
 .PHONY: check
-check: $(ENV) ## Everything that can be judged without running it: format, types, imports, API, drift
+check: $(ENV) $(TOOLS_ENV) ## Everything that can be judged without running it: format, types, imports, API, drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(TOOLS)/bin/bandit --quiet --configfile pyproject.toml --recursive broker
+	$(TOOLS)/bin/zizmor --quiet --offline --no-progress --persona=auditor .github
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against $(RELEASED_API)
@@ -82,6 +87,20 @@ SEEDS ?= 500
 simulate: $(ENV) ## Run the broker in a simulated world, SEEDS times, each with other faults; a failing seed prints its history
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
+.PHONY: fuzz
+SECONDS ?= 600
+fuzz: $(TOOLS_ENV) ## Fuzz what reads from outside, for SECONDS in all. ARGS="wire webhooks" for some targets
+	@$(TOOLS)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+.PHONY: sbom
+sbom: $(TOOLS_ENV) ## Write build/sbom.json: the packages a broker is made of, as CycloneDX, from the lock alone
+	@version=$$($(TOOLS)/bin/python -c 'import broker; print(broker.__version__)') && \
+		sed "s/^dynamic = .*/version = \"$$version\"/" pyproject.toml > build/sbom-of.toml
+	@# The lock is a plain list, without who needs whom: the warning says no more.
+	@PYTHONWARNINGS=ignore $(TOOLS)/bin/cyclonedx-py requirements requirements.lock --pyproject build/sbom-of.toml \
+		--output-reproducible --output-file build/sbom.json
+	@echo "build/sbom.json: $$(grep -c '"bom-ref": "requirements-' build/sbom.json) packages"
+
 .PHONY: docs
 docs: $(ENV) ## Write the generated parts of docs/
 	@$(BIN)/python -m docs.generate
@@ -96,11 +115,12 @@ format: $(ENV) ## Format the code
 lock: ## Pin the newest versions that fit (needs uv)
 	$(LOCK) -o requirements.lock --upgrade
 	$(LOCK) -o requirements-dev.lock --upgrade -c requirements.lock --group dev
+	$(LOCK) -o requirements-tools.lock --upgrade -c requirements-dev.lock --group tools
 
 .PHONY: image
 image: ## Build the container image with buildah or docker
 	@if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker build -t envoy-token-broker .; \
-	else buildah build -t envoy-token-broker .; fi
+	else buildah build --format docker -t envoy-token-broker .; fi
 
 .PHONY: clean
 clean: ## Remove what was made
@@ -115,4 +135,10 @@ $(ENV): requirements-dev.lock
 		|| { echo "$(PYTHON) can't make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+$(TOOLS_ENV): requirements-tools.lock | $(ENV)
+	@echo "Making the checkers' and the fuzzer's environment in $(TOOLS), once …" >&2
+	@$(BIN)/python -m venv --clear $(TOOLS) >&2
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< >&2
 	@touch $@
