@@ -26,6 +26,8 @@ PURPOSE: Final = "tokenbroker.purpose"
 GRANT: Final = "tokenbroker.grant"
 ATTEMPT: Final = "tokenbroker.attempt"
 
+# To the collector that was named, and not by way of whatever proxy a variable names.
+COLLECTOR_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 OTLP_ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 LogFormat = Literal["auto", "json", "console"]
@@ -100,7 +102,8 @@ def configure_tracing() -> bool:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 (likewise)
 
     provider = TracerProvider(resource=Resource.create({"service.name": SERVICE_NAME}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporter = OTLPSpanExporter(channel_options=COLLECTOR_OPTIONS)  # type: ignore[arg-type]  # says text; gRPC takes numbers
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return True
 

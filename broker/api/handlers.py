@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from opentelemetry import propagate, trace
 
@@ -21,7 +21,14 @@ from broker import telemetry
 from broker.api.callers import Context, Reception, operation_of, until_not_found_may_be_told
 from broker.api.errors import DETAILS_KEY, InternalError, describe, status_details
 from broker.domain.callers import Operation
-from broker.domain.errors import AuditUnavailable, BrokerError, InstallNotFound, Overloaded, ShuttingDown
+from broker.domain.errors import (
+    AuditUnavailable,
+    BrokerError,
+    InstallNotFound,
+    InvalidField,
+    Overloaded,
+    ShuttingDown,
+)
 from broker.service.calls import Call
 
 log = structlog.get_logger(__name__)
@@ -74,27 +81,30 @@ def _handler(
         stream = _stream(operation, behaviour, admission, reception)
         return grpc.stream_stream_rpc_method_handler(stream, parse, _serialize)
     name = f"{method.containing_service.full_name}/{method.name}"
-    answer = _answered(operation, behaviour, reception)
+    answer = _answered(operation, parse, behaviour, reception)
     if traced:
         answer = _in_span(_server_span(name), answer)
-    return grpc.unary_unary_rpc_method_handler(_unary(name, answer, admission), parse, _serialize)
+    # Parsed behind the door, and by us: gRPC would answer a malformed message with UNKNOWN and a traceback.
+    return grpc.unary_unary_rpc_method_handler(_unary(name, answer, admission), None, _serialize)
 
 
 def _serialize(reply: Message | bytes) -> bytes:
     return reply if isinstance(reply, bytes) else reply.SerializeToString()
 
 
-_Answer = Callable[[Message, Context], Awaitable[Message | bytes]]
+_Answer = Callable[[bytes, Context], Awaitable[Message | bytes]]
 
 
-def _answered(operation: Operation, behaviour: Method, reception: Reception) -> _Answer:
+def _answered(
+    operation: Operation, parse: Callable[[bytes], Message], behaviour: Method, reception: Reception
+) -> _Answer:
     """Who calls, the servicer's method, and the record of how it ended."""
 
-    async def answer(request: Message, context: Context) -> Message | bytes:
+    async def answer(request: bytes, context: Context) -> Message | bytes:
         began = asyncio.get_running_loop().time()
         call = await reception.receive(operation, context)
         try:
-            reply = await behaviour(request, call)
+            reply = await behaviour(_parsed(request, parse), call)
         except BrokerError as error:
             await _put_on_record(call, error)
             if isinstance(error, InstallNotFound):
@@ -109,6 +119,13 @@ def _answered(operation: Operation, behaviour: Method, reception: Reception) -> 
     return answer
 
 
+def _parsed(request: bytes, parse: Callable[[bytes], Message]) -> Message:
+    try:
+        return parse(request)
+    except DecodeError:
+        raise InvalidField("request", "is no message of this RPC's kind") from None
+
+
 async def _put_on_record(call: Call, error: BrokerError) -> None:
     """Nothing leaves with an error, so it is told also where the record is away."""
     if isinstance(error, AuditUnavailable):
@@ -120,7 +137,7 @@ async def _put_on_record(call: Call, error: BrokerError) -> None:
 
 
 def _in_span(span: Callable[[Context], AbstractContextManager[object]], answer: _Answer) -> _Answer:
-    async def answer_in_span(request: Message, context: Context) -> Message | bytes:
+    async def answer_in_span(request: bytes, context: Context) -> Message | bytes:
         with span(context):
             return await answer(request, context)
 
@@ -128,7 +145,7 @@ def _in_span(span: Callable[[Context], AbstractContextManager[object]], answer: 
 
 
 def _unary(name: str, answer: _Answer, admission: Admission) -> Any:
-    async def call(request: Message, context: Context) -> Message | bytes:
+    async def call(request: bytes, context: Context) -> Message | bytes:
         try:
             admission.enter()
         except BrokerError as error:
