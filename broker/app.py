@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import socket
 import time
 from collections.abc import Mapping
@@ -38,6 +37,7 @@ from broker.process_hardening import close_process_to_onlookers
 from broker.readiness import Readiness
 from broker.service.attempts import RefreshTiming
 from broker.service.use_cases import Bounds, Ports, UseCases
+from broker.signals import stop_signal
 from broker.web.app import web_app
 from broker.web.ingress import WebhookIngress
 from broker.web.server import HttpServer, listen, web_config
@@ -50,12 +50,10 @@ __all__ = [
     "bound",
     "read_settings",
     "serve",
-    "stop_signal",
 ]
 
 log = structlog.get_logger(__name__)
 
-SECOND_SIGNAL_EXIT: Final = 1
 GRPC_ADDRESS: Final = variable_of("grpc_address")
 HTTP_ADDRESS: Final = variable_of("http_address")
 
@@ -284,18 +282,3 @@ async def serve(settings: Settings) -> None:
     log.info("broker.draining")
     await broker.stop()
     log.info("broker.stopped")
-
-
-def stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second exits at once."""
-    asked = asyncio.Event()
-
-    def stop() -> None:
-        if asked.is_set():
-            os._exit(SECOND_SIGNAL_EXIT)
-        asked.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    return asked

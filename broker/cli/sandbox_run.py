@@ -22,6 +22,7 @@ from broker.sandbox.embedded_postgres import EmbeddedPostgresError
 from broker.sandbox.progress import Progress
 from broker.sandbox.secured import OPERATOR, SERVICE, STRANGER
 from broker.sandbox.stack import Stack, names_real_app, running_stack
+from broker.signals import stop_signal
 
 COMMAND: Final = Path(sys.executable).parent / "token-broker"
 
@@ -60,7 +61,7 @@ async def _run(
     secured: Path | None,
 ) -> None:
     """Run until the demo is over or somebody asks to stop, whichever comes first."""
-    asked_to_stop = app.stop_signal()
+    asked_to_stop = stop_signal()
     work = asyncio.create_task(
         _work(progress, once=once, as_json=as_json, any_ports=any_ports, data_dir=data_dir, secured=secured)
     )

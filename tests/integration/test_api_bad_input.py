@@ -221,10 +221,15 @@ async def test_bad_field_of_a_list_is_named(
     assert_invalid(await refused_without_a_trace(shared_broker, capfd, call), field)
 
 
-@pytest.mark.parametrize("rpc", ["TokenBroker/GetToken", "TokenBroker/BatchGetTokens", "Installs/DeleteInstall"])
+@pytest.mark.parametrize(
+    "rpc", ["TokenBroker/GetToken", "TokenBroker/BatchGetTokens", "Installs/DeleteInstall"]
+)
 async def test_bytes_that_are_no_message_are_the_callers_fault(
     shared_broker: ServedBroker, capfd: pytest.CaptureFixture[str], rpc: str
 ) -> None:
     """gRPC by itself would answer UNKNOWN without a reason, and write a traceback for each."""
-    call = shared_broker.channel.unary_unary(f"/tokenbroker.v1.{rpc}")(b"\xff" + MARK.encode())
+    send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = shared_broker.channel.unary_unary(
+        f"/tokenbroker.v1.{rpc}", bytes
+    )
+    call = send(b"\xff" + MARK.encode())
     assert_invalid(await refused_without_a_trace(shared_broker, capfd, call), "request")

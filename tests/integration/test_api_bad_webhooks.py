@@ -5,9 +5,11 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 import grpc
+import grpc.aio
 import httpx
 import pytest
 
+from broker.domain.webhooks import MAX_BODY_BYTES
 from broker.sandbox.simulated_envoy.webhooks import SIGNATURE_HEADER, sign
 from tests.integration.refusals import (
     MARK,
@@ -167,13 +169,25 @@ async def test_f29_bad_body_is_400_over_http(
     assert answer.json()["message"].startswith(field)
 
 
-async def test_f29_body_of_10_mb_is_named(
+async def test_f29_body_that_is_too_large_is_named(
     shared_broker: ServedBroker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It reaches the check that names its field, and goes no further."""
-    body = b'{"padding": "' + MARK.encode().ljust(10_000_000, b"x") + b'"}'
+    body = b'{"padding": "' + MARK.encode().ljust(MAX_BODY_BYTES, b"x") + b'"}'
     call = shared_broker.accept(body, shared_broker.signature(body))
     assert_invalid(await refused_without_a_trace(shared_broker, capfd, call), "body")
+
+
+async def test_f29_body_of_10_mb_is_refused_by_grpc_itself(
+    shared_broker: ServedBroker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """GRPC reads a message before anybody asks who sends it: what nobody may send is not kept that long."""
+    body = b'{"padding": "' + MARK.encode().ljust(10_000_000, b"x") + b'"}'
+    async with nothing_changes(shared_broker, capfd):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await shared_broker.accept(body, shared_broker.signature(body))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert MARK not in str(refused.value)
 
 
 async def test_f29_body_of_10_mb_is_413_over_http(
