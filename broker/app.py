@@ -10,7 +10,7 @@ from typing import Final
 import psycopg
 import structlog
 
-from broker import __version__, telemetry
+from broker import __version__, descriptors, telemetry
 from broker.adapters import keys as keysets
 from broker.adapters.clock import Dice, SteadyClock
 from broker.adapters.envoy.client import EnvoyClient
@@ -159,6 +159,7 @@ class Broker:
         Raises:
             AddressTaken: nothing is left open.
         """
+        descriptors.make_room(self._settings.database_connections + self._settings.refreshes_in_flight)
         listener = bound(HTTP_ADDRESS, self._settings.http_address)
         try:
             # grpc says of a taken port only that it failed, and prints its own lines: ask first.

@@ -12,28 +12,40 @@ from broker.api.callers import Reception
 from broker.api.handlers import Admission, handlers_of
 from broker.api.installs import InstallsServicer
 from broker.api.token_broker import TokenBrokerServicer
+from broker.domain.webhooks import MAX_BODY_BYTES
 from tokenbroker.v1 import installs_pb2, token_broker_pb2
 
 TOKEN_BROKER: Final = token_broker_pb2.DESCRIPTOR.services_by_name["TokenBroker"]
 INSTALLS: Final = installs_pb2.DESCRIPTOR.services_by_name["Installs"]
 HEALTH_NAMES: Final = ("", TOKEN_BROKER.full_name, INSTALLS.full_name)
 
-# A client that has connected must have shaken hands by then.
+# What a flood costs is bounded by the numbers below; tests/acceptance/test_floods.py measures it.
+
+# Open at once, whoever opened them; one more is closed before it is listened to. About 40 KiB each.
+MAX_CONNECTIONS: Final = 2048
+# A client that has connected must have done with TLS and have told its HTTP/2 settings by then.
 HANDSHAKE: Final = timedelta(seconds=10)
-# More than any client of ours has under way on one connection; the rest waits at the client.
+# A connection that nobody calls on is closed, and makes room; its client makes another with its next call.
+CONNECTION_IDLE: Final = timedelta(minutes=15)
+# More than any client of ours has under way on one connection; the rest waits at the client. Also what one connection
+# can put before the calls of others, at once, and each of its streams may hold half a message: no more than needed.
 MAX_STREAMS: Final = 1024
-# A bearer token and a trace's context, and room.
+# A bearer token and a trace's context, and room. For both of gRPC's limits, soft and hard: between the two it refuses
+# at random.
 MAX_METADATA_BYTES: Final = 32 * 1024
 # By then every connection was made anew: with the certificates, and to the replicas, that there are by then.
 CONNECTION_AGE: Final = timedelta(hours=1)
 CONNECTION_GRACE: Final = timedelta(minutes=1)
-# Pings more often than that are not keepalive, and after so many the connection is closed.
+# Pings more often than that are not keepalive, and after so many the connection is closed. On a connection without
+# calls gRPC itself takes no more than one in two hours.
 PING_INTERVAL: Final = timedelta(seconds=5)
 MAX_PING_STRIKES: Final = 3
-# Wide enough that an oversized webhook reaches the check that names its field, and no wider.
-MAX_RECEIVE_BYTES: Final = 5 * 1024 * 256
-# More than one connection can send at once; what is shed is shed by Admission.
-MAX_PENDING: Final = 2048
+# Wide enough that what is too large by far reaches the check that names its field, and no wider: gRPC reads a message to
+# its end, and keeps what it has of it, before anybody asks who sends it.
+MAX_RECEIVE_BYTES: Final = 2 * MAX_BODY_BYTES
+# Calls that wait until this process gets to them. gRPC's own limit, 1,000, cancels calls of a mere crowd, at random and
+# before Admission can shed them in words. A queue all the same, so it has an end.
+MAX_PENDING: Final = 20 * MAX_STREAMS
 
 
 def _milliseconds(duration: timedelta) -> int:
@@ -42,20 +54,20 @@ def _milliseconds(duration: timedelta) -> int:
 
 OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", _milliseconds(HANDSHAKE)),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_connection_idle_ms", _milliseconds(CONNECTION_IDLE)),
     ("grpc.max_connection_age_ms", _milliseconds(CONNECTION_AGE)),
     ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE)),
     ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(PING_INTERVAL)),
     ("grpc.http2.max_ping_strikes", MAX_PING_STRIKES),
     # A second server on the same port would take half of the calls, silently.
     ("grpc.so_reuseport", 0),
-    # gRPC's own limit, 1,000, cancels calls at random before a handler sees them. Admission sheds them in words.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
-    *[(k, int(v)) for k, v in (e.split("=") for e in __import__("os").environ.get("XOPT", "").split(",") if e)],
 ]
 
 

@@ -9,9 +9,11 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from broker.web.connections import BoundedConnection
+
 KEEP_ALIVE_SECONDS: Final = 30
-MAX_CONNECTIONS: Final = 1024
 BACKLOG: Final = 512
+MAX_HEAD_BYTES: Final = 16 * 1024
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -46,12 +48,16 @@ def web_config(app: ASGIApp, *, drain_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
+        # Below that is one line for each request that is none: whoever sends such could fill the disk.
+        log_level="error",
         access_log=False,
         lifespan="off",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(drain_seconds),
-        limit_concurrency=MAX_CONNECTIONS,
+        http=BoundedConnection,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        backlog=BACKLOG,
         ws="none",
     )
 

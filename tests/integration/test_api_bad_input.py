@@ -227,7 +227,7 @@ async def test_bad_field_of_a_list_is_named(
 async def test_bytes_that_are_no_message_are_the_callers_fault(
     shared_broker: ServedBroker, capfd: pytest.CaptureFixture[str], rpc: str
 ) -> None:
-    """gRPC by itself would answer UNKNOWN without a reason, and write a traceback for each."""
+    """By itself gRPC would answer UNKNOWN without a reason, and write a traceback for each."""
     send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = shared_broker.channel.unary_unary(
         f"/tokenbroker.v1.{rpc}", bytes
     )

@@ -28,6 +28,8 @@ SERVE: Final = (TOKEN_BROKER, "serve")
 # Another program of the same user, as open as programs are.
 BYSTANDER: Final = (sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()")
 WITH_CORES: Final = ("/bin/sh", "-c", 'ulimit -c unlimited; exec "$0" "$@"')
+# Else a run that measures coverage would write where this user may not.
+WITHOUT_SITE: Final = "-S"
 UNLIMITED: Final = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 # Root's tests may run from a folder that only root may enter: this right lets another user in, and gives no other.
 READS_ALL: Final = "-all,+dac_read_search"
@@ -50,7 +52,7 @@ def one_user() -> tuple[str | Path, ...]:
 
 async def ways_into(process: Running) -> list[str]:
     """The ways into the process that its own user has."""
-    looked = await run(*one_user(), sys.executable, onlooker.__file__, str(process.pid))
+    looked = await run(*one_user(), sys.executable, WITHOUT_SITE, onlooker.__file__, str(process.pid))
     assert (looked.code, looked.err) == (0, "")
     return looked.out.split()
 
