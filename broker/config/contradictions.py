@@ -26,10 +26,19 @@ def _apps(values: Values) -> Iterator[str]:
         yield f"{PREFIX}APPS and {PREFIX}ENVOY_* name apps in two ways; keep one"
     elif apps is None and "apps" in values and not all(single) and "envoy_client_secret" in values:
         yield _NO_APP
+    if any(_is_unchanged(values, app) for app in apps or ()) or _is_unchanged(values, None):
+        yield f"{PREFIX}ENVOY_PREVIOUS_CLIENT_SECRET must be another than the secret that is in use"
     if apps is not None and not apps:
         yield f"{PREFIX}APPS must name at least one app"
     if apps and len({app.plugin_id for app in apps}) < len(apps):
         yield f"{PREFIX}APPS names a plugin_id twice"
+
+
+def _is_unchanged(values: Values, app: Any) -> bool:
+    if app is not None:
+        return app.previous_client_secret is not None and app.previous_client_secret == app.client_secret
+    previous = values.get("envoy_previous_client_secret")
+    return previous is not None and previous == values.get("envoy_client_secret")
 
 
 def _times(values: Values) -> Iterator[str]:

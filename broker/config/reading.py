@@ -159,13 +159,17 @@ def _parse_apps(text: str, problems: list[str]) -> list[Any] | None:
         problems.append(f"{PREFIX}APPS must be a JSON list of objects")
         return None
     for index, entry in enumerate(entries):
-        path = entry.pop("client_secret_file", None)
-        if path is not None and "client_secret" in entry:
-            problems.append(f"{PREFIX}APPS[{index}] has client_secret and client_secret_file; keep one")
-        elif path is not None and not isinstance(path, str):
-            problems.append(f"{PREFIX}APPS[{index}].client_secret_file must be a path")
-        elif path is not None:
-            entry["client_secret"] = (
-                _text_of(path, f"{PREFIX}APPS[{index}].client_secret_file", problems) or ""
-            )
+        for name in ("client_secret", "previous_client_secret"):
+            _read_secret_of_app(entry, name, f"{PREFIX}APPS[{index}]", problems)
     return entries
+
+
+def _read_secret_of_app(entry: dict[str, Any], name: str, place: str, problems: list[str]) -> None:
+    """Put the content of the file that `entry` names in the place of its name, if it names one."""
+    path = entry.pop(f"{name}_file", None)
+    if path is not None and name in entry:
+        problems.append(f"{place} has {name} and {name}_file; keep one")
+    elif path is not None and not isinstance(path, str):
+        problems.append(f"{place}.{name}_file must be a path")
+    elif path is not None:
+        entry[name] = _text_of(path, f"{place}.{name}_file", problems) or ""

@@ -31,6 +31,7 @@ class AppSettings(BaseModel):
     plugin_id: PluginId
     client_id: Annotated[str, Field(min_length=1)]
     client_secret: SecretText
+    previous_client_secret: SecretText | None = None
 
 
 class Settings(BaseModel):
@@ -67,10 +68,15 @@ class Settings(BaseModel):
     envoy_client_secret: SecretText | None = Field(
         None, description="The app's client secret. It also signs Envoy's webhooks.", repr=False
     )
+    envoy_previous_client_secret: SecretText | None = Field(
+        None,
+        description="The secret before this one, while it is being changed: webhooks that it signed are taken still.",
+        repr=False,
+    )
     apps: list[AppSettings] | None = Field(
         None,
         description='Several apps, as JSON: `[{"plugin_id": "…", "client_id": "…", "client_secret_file": "…"}]` '
-        "(or `client_secret`).",
+        "(or `client_secret`; and `previous_client_secret`, or `previous_client_secret_file`).",
         repr=False,
     )
     envoy_token_url: TokenUrl = Field(
@@ -230,7 +236,10 @@ class Settings(BaseModel):
     def envoy_apps(self) -> list[EnvoyApp]:
         """The apps, from whichever of the two ways they were given. `load_settings` sees to it that there is one."""
         if self.apps is not None:
-            return [EnvoyApp(app.plugin_id, app.client_id, app.client_secret) for app in self.apps]
+            return [
+                EnvoyApp(app.plugin_id, app.client_id, app.client_secret, app.previous_client_secret)
+                for app in self.apps
+            ]
         if self.envoy_client_id is None or self.envoy_client_secret is None:
             return []
         return [
@@ -238,6 +247,7 @@ class Settings(BaseModel):
                 self.envoy_plugin_id or UNNAMED_PLUGIN_ID,
                 self.envoy_client_id,
                 self.envoy_client_secret,
+                self.envoy_previous_client_secret,
                 verify_plugin_id=self.envoy_plugin_id is not None,
             )
         ]

@@ -14,12 +14,15 @@ class EnvoyApp:
 
     Attributes:
         plugin_id: what Envoy's webhooks call it.
+        previous_client_secret: what Envoy may still sign webhooks with while the secret is being changed; it is shown to
+            nobody any more.
         verify_plugin_id: False where nobody has told us Envoy's id, and `plugin_id` is only our name for it.
     """
 
     plugin_id: str
     client_id: str
     client_secret: Secret
+    previous_client_secret: Secret | None = None
     verify_plugin_id: bool = True
 
 

@@ -130,11 +130,27 @@ def test_f26_changed_body_is_refused() -> None:
         EnvoyWebhookReader().read(APP, sample("validation") + b" ", sign(sample("validation")))
 
 
-def test_f28_app_with_an_empty_secret_believes_nobody() -> None:
+@pytest.mark.parametrize("previous", [None, Secret("")])
+def test_f28_app_with_an_empty_secret_believes_nobody(previous: Secret | None) -> None:
     """Anybody can sign with an empty key."""
-    app = EnvoyApp("4242", "client-1", Secret(""))
+    app = EnvoyApp("4242", "client-1", Secret(""), previous)
     with pytest.raises(SignatureRefused):
         read(sample("validation"), app)
+
+
+def test_f28_old_and_new_secret_are_taken_while_the_secret_is_changed_and_no_third() -> None:
+    """Envoy's dashboard and the broker's settings do not change at the same moment, and a webhook is sent again for minutes."""
+    body, old, new = sample("validation"), Secret("the old one"), Secret("the new one")
+    changing = EnvoyApp("4242", "client-1", new, previous_client_secret=old)
+    for secret in (old, new):
+        EnvoyWebhookReader().read(changing, body, sign(body, EnvoyApp("4242", "client-1", secret)))
+    with pytest.raises(SignatureRefused):
+        EnvoyWebhookReader().read(
+            changing, body, sign(body, EnvoyApp("4242", "client-1", Secret("a third one")))
+        )
+    changed = EnvoyApp("4242", "client-1", new)
+    with pytest.raises(SignatureRefused):
+        EnvoyWebhookReader().read(changed, body, sign(body, EnvoyApp("4242", "client-1", old)))
 
 
 def test_f29_huge_body_is_refused_unread() -> None:

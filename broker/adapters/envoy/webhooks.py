@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from broker.adapters.envoy import token_fields
@@ -34,7 +34,7 @@ class EnvoyWebhookReader:
         """What a webhook says; errors as the port says."""
         if len(body) > MAX_BODY_BYTES:
             raise InvalidField("body", f"must have at most {MAX_BODY_BYTES} bytes")
-        _verify(app.client_secret, body, signature)
+        _verify((app.client_secret, app.previous_client_secret), body, signature)
         document = _document(body)
         meta = _object(_either(document, _META), "meta")
         _check_plugin_id(app, meta.get("plugin_id"))
@@ -48,14 +48,17 @@ class EnvoyWebhookReader:
         return UninstalledWebhook(_key(app, meta), hashlib.sha256(body).digest())
 
 
-def _verify(client_secret: Secret, body: bytes, signature: str) -> None:
-    """Base64(HMAC-SHA256(raw body, client secret)), and not one character besides."""
-    key = client_secret.reveal().encode(errors="surrogatepass")
-    expected = base64.b64encode(hmac.digest(key, body, hashlib.sha256))
+def _verify(client_secrets: Iterable[Secret | None], body: bytes, signature: str) -> None:
+    """Base64(HMAC-SHA256(raw body, client secret)), by one of the secrets, and not one character besides."""
     # "replace" gives "?", which is in no Base64.
     presented = signature.encode("ascii", errors="replace")
-    if not hmac.compare_digest(expected, presented) or not key:
+    if not any(_signs(secret, body, presented) for secret in client_secrets if secret):
         raise SignatureRefused
+
+
+def _signs(client_secret: Secret, body: bytes, presented: bytes) -> bool:
+    key = client_secret.reveal().encode(errors="surrogatepass")
+    return hmac.compare_digest(base64.b64encode(hmac.digest(key, body, hashlib.sha256)), presented)
 
 
 def _document(body: bytes) -> dict[str, object]:
