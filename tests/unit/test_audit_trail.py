@@ -13,7 +13,7 @@ from broker.domain.secret import Secret
 from tests.eventually import eventually
 from tests.fakes.audit_sink import FakeSink
 from tests.fakes.steps import settled
-from tests.unit.open_trail import KEYS, SHORT, opened, problems, record, refusals, said, write_all
+from tests.unit.open_trail import KEYS, LONG, SHORT, opened, problems, record, refusals, said, write_all
 from tests.unit.test_audit_chain import RECORD
 
 
@@ -33,6 +33,34 @@ async def test_many_records_are_few_writes_and_stand_in_the_order_of_their_calls
         assert said(sink) == ["opened", *map(str, range(300))]
     assert said(sink)[-1] == "closed"
     assert problems(sink) == []
+
+
+async def test_calls_that_overlap_share_a_write_though_each_comes_in_its_own_turn() -> None:
+    """Calls come one by one out of gRPC: without a wait for each other, every record would be a write."""
+    sink = FakeSink()
+    async with opened(sink, gathering=LONG) as trail:
+        sink.hold()
+        first = write_all(trail, [0])
+        await sink.reached()
+        second = write_all(trail, [1])
+        await settled()
+        sink.let_go()
+        await asyncio.gather(*first)
+        await settled()
+        assert len(sink.writes) == 2
+        await asyncio.gather(*second, *write_all(trail, [2]))
+        assert len(sink.writes) == 3
+    assert said(sink) == ["opened", "0", "1", "2", "closed"]
+
+
+async def test_record_waits_for_others_that_do_not_come_for_a_moment_only() -> None:
+    """The caller behind a crowd must not hang until the next one calls."""
+    sink = FakeSink()
+    async with opened(sink, gathering=SHORT) as trail:
+        await asyncio.gather(*write_all(trail, range(5)))
+        await trail.write(record(5))
+        await trail.write(record(6))
+    assert said(sink) == ["opened", *map(str, range(7)), "closed"]
 
 
 async def test_write_returns_only_when_the_record_is_in_every_sink() -> None:

@@ -34,7 +34,7 @@ MAX_LINE_BYTES: Final = MAX_RECORD_CHARACTERS + 1024
 
 _SIGNED: Final = "envoy-token-broker audit v1"
 # Of a string it makes the JSON string in ASCII, without building anything around it.
-_quoted: Final = json.JSONEncoder(ensure_ascii=True).encode
+_quoted: Final = json.encoder.encode_basestring_ascii
 _LINE: Final = re.compile(
     b"(?P<body>"
     + re.escape(LINE_START.encode())

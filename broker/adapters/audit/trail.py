@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 A call's record has to be in every sink before its answer leaves. One write per record would cost the hot path
 more than all else, and a disk that hangs must never hang the event loop. So one thread writes, and while it
-does the next batch gathers; a batch is as large as the traffic makes it.
+does the next batch gathers; where calls overlap, it waits a moment for others (crowd.py).
 
 A batch lands, fails or is overdue:
 
@@ -41,6 +41,7 @@ from broker.adapters.audit.chain import (
     Origin,
     record_members,
 )
+from broker.adapters.audit.crowd import GATHERING, Crowd
 from broker.adapters.audit.keys import AuditKeys
 from broker.adapters.audit.sinks import Sink, SinkThread
 from broker.domain.audit import AuditRecord
@@ -82,6 +83,7 @@ class AuditTrail:
         patience: timedelta = PATIENCE,
         checkpoint_interval: timedelta = CHECKPOINT_INTERVAL,
         retry_interval: timedelta = RETRY_INTERVAL,
+        gathering: timedelta = GATHERING,
         max_waiting: int = MAX_WAITING,
         machine_time: Callable[[], datetime] = _machine_time,
     ) -> None:
@@ -92,12 +94,14 @@ class AuditTrail:
         self._patience = patience
         self._checkpoint_interval = checkpoint_interval
         self._retry_interval = retry_interval
+        self._gathering_seconds = gathering.total_seconds()
         self._max_waiting = max_waiting
         self._machine_time = machine_time
         self._origin = Origin(socket.gethostname(), os.getpid(), __version__, keys.public_key_id)
         self._chain: Chain | None = None
         self._known = NO_BREAK
         self._gathering = _Batch()
+        self._crowd = Crowd()
         self._flight: _Batch | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._upkeep: asyncio.TimerHandle | None = None
@@ -117,10 +121,10 @@ class AuditTrail:
         members = record_members(record)
         if len(members) > MAX_RECORD_CHARACTERS:
             raise _refusal()
-        if self._flight is None and not self._gathering.records:
-            # Not at once: whoever else is called in this turn of the loop then goes along.
-            self._loop.call_soon(self._begin_gathered)
-        await self._gathering.join(members, self._loop)
+        joined = self._gathering.join(members, self._loop)
+        if self._flight is None and len(self._gathering.records) in {1, self._crowd.expected}:
+            self._begin_soon()
+        await joined
 
     def fingerprint(self, token: Secret) -> str:
         return self._keys.fingerprint(token)
@@ -148,8 +152,17 @@ class AuditTrail:
             with contextlib.suppress(AuditUnavailable):
                 await landed
 
-    def _begin_gathered(self) -> None:
-        if self._flight is None and self._gathering.records:
+    def _begin_soon(self) -> None:
+        """Begin a batch with who is there, and comes in this turn of the loop; or wait for who is expected."""
+        batch = self._gathering
+        if len(batch.records) >= self._crowd.expected:
+            self._loop.call_soon(self._begin_gathered, batch)
+        else:
+            self._loop.call_later(self._gathering_seconds, self._begin_gathered, batch)
+
+    def _begin_gathered(self, batch: "_Batch") -> None:
+        if self._flight is None and batch is self._gathering:
+            self._crowd.begins(len(batch.records))
             self._begin()
 
     def _begin(self, *, closing: bool = False) -> None:
@@ -191,7 +204,9 @@ class AuditTrail:
             self._breaks_off(failure)
         if batch is not None:
             batch.end(refused=failure is not None)
-        self._begin_gathered()
+        if self._gathering.records:
+            self._crowd.overlaps()
+            self._begin_soon()
 
     def _late(self) -> None:
         """A write has not come back in time: nobody waits for it any longer. Only its return lets others in."""
