@@ -3,9 +3,10 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc.aio
@@ -17,7 +18,8 @@ from bench.load import LoadFailedError, Target
 from bench.machine import pinned
 from bench.processes import READY_SECONDS, NotReadyError, Process, running
 from bench.rounds import Contestant
-from broker import app
+from bench.tls import IN_THE_CLEAR, Door
+from broker import offline
 from broker.config import PREFIX
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
@@ -56,19 +58,27 @@ class Served:
     pid: int
     port: int
     webhook_url: str
+    door: Door = IN_THE_CLEAR
 
     def contestant(
-        self, name: str, messages: Path, reply_bytes: int, prepare: Callable[[], None] | None = None
+        self,
+        name: str,
+        messages: Path,
+        reply_bytes: int,
+        prepare: Callable[[], None] | None = None,
+        count: Callable[[], Awaitable[int]] | None = None,
     ) -> Contestant:
         """It as a contestant, whose answers have `reply_bytes`, give or take the lifetime's digits."""
-        target = Target(self.port, self.pid, messages, reply_bytes - LIFETIME_VARIES_BYTES)
-        return Contestant(name, target, prepare=prepare)
+        target = Target(self.port, self.pid, messages, reply_bytes - LIFETIME_VARIES_BYTES, door=self.door)
+        return Contestant(name, target, count, prepare)
 
     async def reply_bytes(self, install_id: str) -> int:
         """The size of its answer to GetToken, by a real client."""
-        async with _channel(self.port) as channel:
+        async with self.door.channel(_address(self.port)) as channel:
             stub = token_broker_pb2_grpc.TokenBrokerStub(channel)
-            reply = await stub.GetToken(request(install_id), timeout=CALL_SECONDS)
+            reply = await stub.GetToken(
+                request(install_id), timeout=CALL_SECONDS, metadata=self.door.metadata
+            )
         return reply.ByteSize()
 
     async def read(self, install_ids: Sequence[str]) -> None:
@@ -77,12 +87,14 @@ class Served:
         Raises:
             LoadFailedError: it did not hand out one of them.
         """
-        async with _channel(self.port) as channel:
+        async with self.door.channel(_address(self.port)) as channel:
             stub = token_broker_pb2_grpc.TokenBrokerStub(channel)
             for start in range(0, len(install_ids), BATCH):
                 wanted = [request(install_id) for install_id in install_ids[start : start + BATCH]]
                 reply = await stub.BatchGetTokens(
-                    BatchGetTokensRequest(requests=wanted), timeout=CALL_SECONDS
+                    BatchGetTokensRequest(requests=wanted),
+                    timeout=CALL_SECONDS,
+                    metadata=self.door.metadata,
                 )
                 if not all(result.HasField("token") for result in reply.results):
                     raise LoadFailedError("the broker did not hand out a token")
@@ -111,7 +123,13 @@ async def database(server: EmbeddedPostgres, name: str) -> Database:
 
 @asynccontextmanager
 async def serving(
-    base: Database, *, core: int | None, command: Sequence[str] = SERVE, **settings: str
+    base: Database,
+    door: Door = IN_THE_CLEAR,
+    /,
+    *,
+    core: int | None,
+    command: Sequence[str] = SERVE,
+    **settings: str,
 ) -> AsyncIterator[Served]:
     """`token-broker serve` on that core, ready. `settings` are its own, by their names without the prefix.
 
@@ -121,8 +139,8 @@ async def serving(
     port, http_port = free_port(), free_port()
     settings = {"http_address": f"{HOST}:{http_port}", **settings}
     async with running(command, core=core, environment=environment(base, port, settings)) as process:
-        await until_serving(process, port)
-        yield Served(process.pid, port, f"http://{HOST}:{http_port}/envoy/webhooks/{PLUGIN_ID}")
+        await until_serving(process, port, door)
+        yield Served(process.pid, port, f"http://{HOST}:{http_port}/envoy/webhooks/{PLUGIN_ID}", door)
 
 
 def free_port() -> int:
@@ -144,6 +162,7 @@ def environment(base: Database, port: int, settings: Mapping[str, str]) -> dict[
         "envoy_token_url": NOBODY_LISTENS,
         "grpc_address": f"{HOST}:{port}",
         "http_address": f"{HOST}:0",
+        "insecure_serve_anybody": "true",
         "lame_duck_seconds": "0",
         "log_level": "warning",
         **settings,
@@ -151,7 +170,7 @@ def environment(base: Database, port: int, settings: Mapping[str, str]) -> dict[
     return inherited | {f"{PREFIX}{name.upper()}": value for name, value in own.items()}
 
 
-async def until_serving(process: Process, port: int) -> None:
+async def until_serving(process: Process, port: int, door: Door = IN_THE_CLEAR) -> None:
     """Returns as soon as grpc.health.v1 says SERVING.
 
     Raises:
@@ -160,12 +179,14 @@ async def until_serving(process: Process, port: int) -> None:
     try:
         async with asyncio.timeout(READY_SECONDS):
             await _until_listening(process, port)
-            async with _channel(port) as channel:
+            async with door.channel(_address(port)) as channel:
                 check: grpc.aio.UnaryUnaryMultiCallable[HealthCheckRequest, HealthCheckResponse]
                 check = channel.unary_unary(
                     HEALTH_CHECK, HealthCheckRequest.SerializeToString, HealthCheckResponse.FromString
                 )
-                while (await check(HealthCheckRequest())).status != HealthCheckResponse.SERVING:  # noqa: ASYNC110 - a push comes no sooner
+                # A handshake with a server that is still starting may be broken off: try again.
+                ask = partial(check, HealthCheckRequest(), wait_for_ready=door.tls is not None)
+                while (await ask()).status != HealthCheckResponse.SERVING:  # noqa: ASYNC110 - a push comes no sooner
                     await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise NotReadyError(f"the broker does not serve within {READY_SECONDS:.0f} s") from None
@@ -173,8 +194,8 @@ async def until_serving(process: Process, port: int) -> None:
         raise NotReadyError(f"the broker's health: {error}") from error
 
 
-def _channel(port: int) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(f"{HOST}:{port}")
+def _address(port: int) -> str:
+    return f"{HOST}:{port}"
 
 
 async def _until_listening(process: Process, port: int) -> None:
@@ -199,5 +220,5 @@ def _create(server: EmbeddedPostgres, name: str) -> Database:
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     url = server.dsn(name)
-    app.migrate(url)
-    return Database(url, app.generate_keyset())
+    offline.migrate(url)
+    return Database(url, offline.keysets.generate_keyset())

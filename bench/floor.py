@@ -10,6 +10,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bench.load import GET_TOKEN
+from bench.tls import Tls
 from tokenbroker.v1.token_broker_pb2 import GetTokenRequest, GetTokenResponse
 
 SYNC_THREADS = 16
@@ -90,29 +92,36 @@ def _service(path: str, handler: Any) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(service, {method: handler})
 
 
-async def serve_aio(kind: Kind, reply_bytes: int) -> None:
+async def serve_aio(kind: Kind, reply_bytes: int, tls: Tls | None) -> None:
     """Serves on this thread's loop until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(handlers(kind, reply_bytes))
-    port = server.add_insecure_port(ANY_FREE_PORT)
+    port = listen(server, tls)
     await server.start()
     announce(port)
     await stop.wait()
     await server.stop(STOP_GRACE_SECONDS)
 
 
-def serve_sync(reply_bytes: int) -> None:
+def serve_sync(reply_bytes: int, tls: Tls | None) -> None:
     """Serves with a pool of threads until SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     server = grpc.server(ThreadPoolExecutor(SYNC_THREADS))
     server.add_generic_rpc_handlers(handlers(Kind.SYNC, reply_bytes))
-    port = server.add_insecure_port(ANY_FREE_PORT)
+    port = listen(server, tls)
     server.start()
     announce(port)
     signal.sigwait({signal.SIGTERM})
     server.stop(STOP_GRACE_SECONDS).wait()
+
+
+def listen(server: grpc.Server | grpc.aio.Server, tls: Tls | None) -> int:
+    """Opens a port, and returns it."""
+    if tls is None:
+        return server.add_insecure_port(ANY_FREE_PORT)
+    return server.add_secure_port(ANY_FREE_PORT, tls.server_credentials())
 
 
 def announce(port: int) -> None:
@@ -125,14 +134,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.floor", description=__doc__)
     parser.add_argument("--kind", type=Kind, choices=list(Kind), required=True)
     parser.add_argument("--reply-bytes", type=int, required=True)
+    parser.add_argument(
+        "--tls", type=Path, metavar="FOLDER", help="with the server's certificate (bench.tls)"
+    )
+    parser.add_argument("--mutual", action="store_true", help="callers must show a certificate")
     arguments = parser.parse_args()
+    tls = Tls(arguments.tls, arguments.mutual) if arguments.tls else None
     match arguments.kind:
         case Kind.SYNC:
-            serve_sync(arguments.reply_bytes)
+            serve_sync(arguments.reply_bytes, tls)
         case Kind.AIO:
-            asyncio.run(serve_aio(arguments.kind, arguments.reply_bytes))
+            asyncio.run(serve_aio(arguments.kind, arguments.reply_bytes, tls))
         case _:
-            uvloop.run(serve_aio(arguments.kind, arguments.reply_bytes))
+            uvloop.run(serve_aio(arguments.kind, arguments.reply_bytes, tls))
 
 
 if __name__ == "__main__":

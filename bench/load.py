@@ -12,13 +12,12 @@ from json import dumps, loads
 from pathlib import Path
 
 from bench.machine import pinned
+from bench.tls import IN_THE_CLEAR, Door
 
 GET_TOKEN = "/tokenbroker.v1.TokenBroker/GetToken"  # noqa: S105 - a method's name
 LIMIT_SERVER = "server"
 BUSY_SHARE = 0.9  # of a core: above it, a process counts as the limit of a run
 GRACE_SECONDS = 30.0  # start, connect and drain, beyond the time planned
-
-Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Target:
     messages: Path
     reply_bytes: int
     path: str = GET_TOKEN
-    metadata: Metadata = ()
+    door: Door = IN_THE_CLEAR
     host: str = "127.0.0.1"
 
 
@@ -129,7 +128,7 @@ async def drive(target: Target, pace: Pace, core: int | None) -> Load:
     Raises:
         LoadFailedError: it ended without a result (its own words are on stderr), or no call went well.
     """
-    plan = dumps({"target": asdict(target) | {"messages": str(target.messages)}, "pace": asdict(pace)})
+    plan = dumps({"target": asdict(target), "pace": asdict(pace)}, default=str)
     with pinned(core):
         worker = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.load_worker",

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -18,6 +19,7 @@ from bench.caller import Caller, Tally
 from bench.http2 import GRPC_PREFIX_BYTES, ClientConnection
 from bench.load import Load, Pace, Target
 from bench.machine import cpu_seconds
+from bench.tls import Door, Tls
 
 DRAIN_SECONDS = 10.0
 OPEN_LOOP_ROOM = (
@@ -60,13 +62,14 @@ async def measure(target: Target, pace: Pace) -> Load:
 async def _connect(target: Target, pace: Pace, tally: Tally) -> list[Caller]:
     messages = cycle(_read_messages(target.messages))
     closed_loop = pace.calls_per_second is None
+    context = target.door.tls.client_context() if target.door.tls else None
     callers = []
     for _ in range(pace.connections):
         connection = ClientConnection(
-            scheme="http",
+            scheme="https" if context else "http",
             authority=f"{target.host}:{target.port}",
             path=target.path,
-            metadata=[(name, value) for name, value in target.metadata],
+            metadata=[(name, value) for name, value in target.door.metadata],
         )
         caller = Caller(
             connection,
@@ -75,7 +78,9 @@ async def _connect(target: Target, pace: Pace, tally: Tally) -> list[Caller]:
             room=pace.in_flight if closed_loop else OPEN_LOOP_ROOM,
             closed_loop=closed_loop,
         )
-        await asyncio.get_running_loop().create_connection(partial(_same, caller), target.host, target.port)
+        await asyncio.get_running_loop().create_connection(
+            partial(_same, caller), target.host, target.port, ssl=context
+        )
         callers.append(caller)
     return callers
 
@@ -129,10 +134,17 @@ def _percentile_ms(latencies: list[float], percent: int) -> float:
 def main() -> None:
     """Reads the plan, runs it, writes the result."""
     plan = json.load(sys.stdin)
-    plan["target"]["messages"] = Path(plan["target"]["messages"])
+    target = _target(plan["target"])
     gc.disable()  # a few seconds' garbage is small; a collection would show up as the server's latency
-    load = uvloop.run(measure(Target(**plan["target"]), Pace(**plan["pace"])))
+    load = uvloop.run(measure(target, Pace(**plan["pace"])))
     json.dump(asdict(load), sys.stdout)
+
+
+def _target(planned: dict[str, Any]) -> Target:
+    """As `bench.load.drive` wrote it."""
+    tls = planned["door"]["tls"]
+    door = Door(Tls(Path(tls["folder"]), tls["mutual"]) if tls else None, planned["door"]["metadata"])
+    return Target(**planned | {"messages": Path(planned["messages"]), "door": door})
 
 
 if __name__ == "__main__":

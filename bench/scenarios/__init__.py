@@ -10,6 +10,7 @@ from bench.scenarios import (
     event_loop_lag,
     get_token_by_installs,
     get_token_fresh,
+    get_token_secured,
     refreshes,
     takeover,
     time_to_ready,
@@ -28,6 +29,7 @@ class Scenario(Protocol):
 
 ALL: tuple[Scenario, ...] = (
     get_token_fresh,
+    get_token_secured,
     get_token_by_installs,
     cache_memory,
     refreshes,

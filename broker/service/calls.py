@@ -10,6 +10,7 @@ import itertools
 import re
 import secrets
 from collections import OrderedDict
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,6 +28,7 @@ BEGUN: Final = "BEGUN"
 DENIED: Final = "DENIED"
 
 _WORDS: Final = re.compile(r"(?<!^)(?=[A-Z])")
+_NOTHING_YET: Final = Subject("")
 _Question = tuple[Caller, Operation, Subject]
 
 
@@ -98,7 +100,7 @@ class Call:
         self._address = address
         self._trace_id = trace_id
         self._request_id = request_id
-        self._subject = Subject("")
+        self._subject = _NOTHING_YET
         self._generation = 0
         self._is_denied = self._is_recorded = False
 
@@ -178,9 +180,10 @@ class Call:
             self._is_denied = True
             raise InstallNotFound
 
-    async def _record(self, outcome: str, token_fingerprint: str = "") -> None:
+    def _record(self, outcome: str, token_fingerprint: str = "") -> Awaitable[None]:
+        """What to wait for until it is on record."""
         self._is_recorded = True
-        await self._guard.audit.write(
+        return self._guard.audit.write(
             AuditRecord(
                 at=datetime.now(UTC),
                 request_id=self._request_id,

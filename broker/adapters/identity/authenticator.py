@@ -1,5 +1,8 @@
 """The Authenticator port, by the proofs that the configuration demands."""
 
+from functools import lru_cache
+from typing import Final
+
 from broker.adapters.identity.bearer_tokens import BearerTokens
 from broker.adapters.identity.certificates import certificate_caller
 from broker.adapters.identity.refusals import Refusal, RefusalLog
@@ -7,6 +10,9 @@ from broker.domain.callers import Caller, Credentials, KnownBy
 from broker.domain.errors import CallerUnauthenticated
 from broker.domain.secret import Secret
 from broker.ports import Clock
+
+# Certificates' names whose judgement is remembered: it depends on nothing else, and callers show the same with each call.
+MAX_REMEMBERED: Final = 1_000
 
 
 class CallerAuthenticator:
@@ -25,18 +31,22 @@ class CallerAuthenticator:
 
     async def authenticate(self, credentials: Credentials) -> Caller:
         try:
-            return await self._recognise(credentials)
+            if self._certificates:
+                certified = _certified(credentials.certificate_names)
+                if self._tokens is None:
+                    return certified
+            return await self._by_token(credentials.bearer)
         except CallerUnauthenticated as refused:
             self._refusals.note(refused.why)
             raise
-
-    async def _recognise(self, credentials: Credentials) -> Caller:
-        if not self._certificates:
-            return await self._by_token(credentials.bearer)
-        certified = Caller(certificate_caller(credentials.certificate_names), KnownBy.CERTIFICATE)
-        return certified if self._tokens is None else await self._by_token(credentials.bearer)
 
     async def _by_token(self, bearer: Secret | None) -> Caller:
         if self._tokens is None or not bearer:
             raise CallerUnauthenticated(Refusal.NO_TOKEN)
         return Caller(await self._tokens.subject_of(bearer), KnownBy.TOKEN)
+
+
+@lru_cache(MAX_REMEMBERED)
+def _certified(certificate_names: tuple[str, ...]) -> Caller:
+    """Whom they name. Raises CallerUnauthenticated, which is not remembered."""
+    return Caller(certificate_caller(certificate_names), KnownBy.CERTIFICATE)
