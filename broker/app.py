@@ -279,6 +279,8 @@ async def serve(settings: Settings) -> None:
         http=str(settings.http_address.at(broker.http_port)),
         envoy=settings.envoy_token_url,
     )
+    if settings.insecure_serve_anybody:
+        log.warning("broker.serves_anybody", grpc=str(settings.grpc_address.at(broker.grpc_port)))
     await asked_to_stop.wait()
     log.info("broker.draining")
     await broker.stop()

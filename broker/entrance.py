@@ -62,8 +62,6 @@ class Entrance:
             await self._trail.start()
         if self._keys is not None and not await self._keys.load():
             log.error("caller_keys.unavailable", keys=self._settings.jwt_keys)
-        if self._settings.insecure_serve_anybody:
-            log.warning("broker.serves_anybody", address=str(self._settings.grpc_address))
 
     def shut_because(self) -> str | None:
         """Why nobody can be served now; None if callers can."""
