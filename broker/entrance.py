@@ -137,8 +137,10 @@ class Entrance:
     def _audit(self) -> AuditLog:
         settings = self._settings
         places = [place for place in (settings.audit_log, settings.audit_second_log) if place is not None]
-        if not places or settings.audit_key is None:
+        if not places and settings.insecure_serve_anybody:
             return NoRecord()
+        if not places or settings.audit_key is None:
+            raise SettingsError([f"{variable_of('audit_log')} and {variable_of('audit_key')} must be set"])
         durability = Durability(settings.audit_durability)
         self._trail = AuditTrail(
             audit_keys(settings.audit_key), [sink_at(each, durability) for each in places]

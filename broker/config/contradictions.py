@@ -100,6 +100,8 @@ def _tls(values: Values) -> Iterator[str]:
 
 def _record(values: Values) -> Iterator[str]:
     first, second = values.get("audit_log"), values.get("audit_second_log")
+    if first is not None and values.get("insecure_serve_anybody"):
+        yield from _all_set(values, ("audit_key",), "where a record is kept")
     if second is not None and first is None and "audit_log" in values:
         yield f"{PREFIX}AUDIT_LOG must be set where {PREFIX}AUDIT_SECOND_LOG is"
     elif second is not None and first == second:

@@ -137,6 +137,10 @@ def test_callers_may_be_known_in_several_ways(environ: dict[str, str]) -> None:
         ({"TOKEN_BROKER_INSECURE_SERVE_ANYBODY": "true", **ANYWHERE}, "must be a loopback address"),
         ({**MUTUAL_TLS, **RECORDED, "TOKEN_BROKER_AUDIT_SECOND_LOG": "-"}, "must be another place"),
         ({"TOKEN_BROKER_AUDIT_SECOND_LOG": "-"}, "AUDIT_LOG must be set where"),
+        (
+            {"TOKEN_BROKER_INSECURE_SERVE_ANYBODY": "true", "TOKEN_BROKER_AUDIT_LOG": "-"},
+            "AUDIT_KEY must be set where a record is kept",
+        ),
     ],
 )
 def test_half_open_door_is_refused(environ: dict[str, str], expected: str) -> None:
