@@ -14,7 +14,7 @@ from statistics import quantiles
 
 import uvloop
 
-from broker import app
+from broker import app, serving
 
 INTERVAL_SECONDS = 0.005
 MILLISECONDS = 1000
@@ -43,7 +43,7 @@ async def _serve() -> None:
     thread = threading.Thread(target=hand_over)
     thread.start()
     try:
-        await app.serve(app.read_settings(os.environ))
+        await serving.serve(app.read_settings(os.environ))
     finally:
         over.set()
         await asyncio.to_thread(thread.join)

@@ -5,17 +5,17 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from typing import Final
 
 import psycopg
 import structlog
 
-from broker import __version__, descriptors, telemetry
+from broker import descriptors
 from broker.adapters import keys as keysets
 from broker.adapters.clock import Dice, SteadyClock
 from broker.adapters.envoy.client import EnvoyClient
 from broker.adapters.envoy.webhooks import EnvoyWebhookReader
 from broker.adapters.envoy.wire import ClientAuthentication, RequestForm
+from broker.adapters.postgres import census as postgres_census
 from broker.adapters.postgres.connections import Connections, check_database_url
 from broker.adapters.postgres.hints import PostgresHints
 from broker.adapters.postgres.migrate import NEWEST_VERSION
@@ -32,12 +32,13 @@ from broker.config import Address, Settings, load_settings, variable_of
 from broker.domain.apps import Apps
 from broker.domain.errors import StoreUnavailable
 from broker.domain.provider_health import ProviderLimits
+from broker.doors import GRPC_ADDRESS, HTTP_ADDRESS, AddressTaken, Doors
 from broker.entrance import Entrance
-from broker.process_hardening import close_process_to_onlookers
+from broker.operations import Operations
 from broker.readiness import Readiness
 from broker.service.attempts import RefreshTiming
 from broker.service.use_cases import Bounds, Ports, UseCases
-from broker.signals import stop_signal
+from broker.telemetry.exporters import Telemetry
 from broker.web.app import web_app
 from broker.web.ingress import WebhookIngress
 from broker.web.server import HttpServer, listen, web_config
@@ -49,30 +50,19 @@ __all__ = [
     "Broker",
     "bound",
     "read_settings",
-    "serve",
 ]
 
 log = structlog.get_logger(__name__)
 
-GRPC_ADDRESS: Final = variable_of("grpc_address")
-HTTP_ADDRESS: Final = variable_of("http_address")
 
-
-class AddressTaken(Exception):
-    """An address can't be listened at. Names the setting to change."""
-
-    def __init__(self, setting: str, address: Address, error: OSError) -> None:
-        super().__init__(f"{setting}: can't listen at {address}: {error.strerror or error}")
-
-
-def bound(setting: str, address: Address) -> socket.socket:
-    """A socket that listens at `address`.
+def bound(setting: str, address: Address, *, shared: bool = False) -> socket.socket:
+    """A socket that listens at `address`; `shared`: with other workers.
 
     Raises:
         AddressTaken: names `setting`.
     """
     try:
-        return listen(*address)
+        return listen(*address, shared=shared)
     except OSError as error:
         raise AddressTaken(setting, address, error) from error
 
@@ -80,8 +70,8 @@ def bound(setting: str, address: Address) -> socket.socket:
 class Broker:
     """A whole broker on the running event loop."""
 
-    def __init__(self, settings: Settings, *, tracing: bool) -> None:
-        """Opens nothing yet."""
+    def __init__(self, settings: Settings, telemetry: Telemetry, *, worker: int | None = None) -> None:
+        """Opens nothing yet. `worker`: its number, if it is one of several."""
         self._settings = settings
         self._clock = SteadyClock()
         self._connections = Connections(
@@ -89,6 +79,7 @@ class Broker:
             max_size=settings.database_connections,
             patience=settings.database_seconds,
         )
+        self._limits = ProviderLimits(settings.envoy_calls_per_second, probe_life=settings.claim_seconds)
         cipher = keysets.cipher_of(settings.keyset, settings.keyset_kms_uri)
         self._store = PostgresInstallStore(self._connections, cipher, self._clock)
         self._seal_check = SealCheck(self._connections, cipher, self._clock)
@@ -96,7 +87,9 @@ class Broker:
         apps = Apps(settings.envoy_apps())
         self._entrance = Entrance(settings, self._clock)
         self._use_cases = UseCases(self._ports(), apps, bounds(settings))
-        self._grpc = self._grpc_server(apps, tracing=tracing)
+        self._worker = worker
+        self._admission = Admission(settings.calls_in_flight)
+        self._grpc = self._grpc_server(apps, traced=telemetry.traced)
         self._readiness = Readiness(
             database_problem=self._database_problem,
             open_circuits=self._use_cases.gate.held_apps,
@@ -105,6 +98,18 @@ class Broker:
             on_change=lambda ready: self._grpc.set_serving(serving=ready),
             clock=self._clock,
         )
+        self._census_connections = Connections(
+            settings.database_url, max_size=1, patience=postgres_census.PATIENCE
+        )
+        census = postgres_census.PostgresCensus(self._census_connections, self._limits, self._clock)
+        self._operations = Operations(settings, telemetry, census, self._clock)
+        self._operations.observe(
+            self._use_cases,
+            readiness=self._readiness,
+            admission=self._admission,
+            connections=self._connections,
+            entrance=self._entrance,
+        )
         self._web = web_app(WebhookIngress(self._use_cases.accept_route_webhook), self._readiness)
         self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -112,15 +117,15 @@ class Broker:
 
     def _ports(self) -> Ports:
         settings, randomness = self._settings, Dice()
-        limits = ProviderLimits(settings.envoy_calls_per_second, probe_life=settings.claim_seconds)
         return Ports(
             store=self._store,
-            health=PostgresProviderHealth(self._connections, limits, randomness),
+            health=PostgresProviderHealth(self._connections, self._limits, randomness),
             endpoint=EnvoyClient(
                 settings.envoy_token_url,
                 clock=self._clock,
                 form=RequestForm(settings.envoy_request_form),
                 authentication=ClientAuthentication(settings.envoy_client_authentication),
+                propagates_trace=settings.propagate_trace_to_envoy,
             ),
             reader=EnvoyWebhookReader(),
             hints=self._hints,
@@ -130,7 +135,7 @@ class Broker:
             audit=self._entrance.audit,
         )
 
-    def _grpc_server(self, apps: Apps, *, tracing: bool) -> GrpcServer:
+    def _grpc_server(self, apps: Apps, *, traced: bool) -> GrpcServer:
         use_cases, clock = self._use_cases, self._clock
         return GrpcServer(
             TokenBrokerServicer(
@@ -142,7 +147,7 @@ class Broker:
                 clock=clock,
             ),
             InstallsServicer(installs=use_cases.installs, list_installs=use_cases.list_installs, clock=clock),
-            Admission(self._settings.calls_in_flight),
+            self._admission,
             Reception(
                 self._entrance.authenticator,
                 use_cases.guard,
@@ -150,7 +155,8 @@ class Broker:
             ),
             credentials=self._entrance.credentials,
             with_reflection=self._settings.reflection,
-            traced=tracing,
+            traced=traced,
+            shares_port=self._worker is not None,
         )
 
     async def start(self) -> None:
@@ -159,12 +165,23 @@ class Broker:
         Raises:
             AddressTaken: nothing is left open.
         """
+        await self.listen(Doors(self._settings.grpc_address, self._settings.http_address))
+        await self.begin()
+
+    async def listen(self, doors: Doors) -> None:
+        """Open the doors. Who comes is told whether the broker is ready.
+
+        Raises:
+            AddressTaken: nothing is left open.
+        """
         descriptors.make_room(self._settings.database_connections + self._settings.refreshes_in_flight)
-        listener = bound(HTTP_ADDRESS, self._settings.http_address)
+        listener = bound(HTTP_ADDRESS, doors.http, shared=doors.shared)
         try:
-            # grpc says of a taken port only that it failed, and prints its own lines: ask first.
-            bound(GRPC_ADDRESS, self._settings.grpc_address).close()
-            self.grpc_port = await self._grpc.start(str(self._settings.grpc_address))
+            if not doors.shared:
+                # grpc says of a taken port only that it failed, and prints its own lines: ask first.
+                bound(GRPC_ADDRESS, doors.grpc).close()
+            serving = self._readiness.problem is None
+            self.grpc_port = await self._grpc.start(str(doors.grpc), serving=serving)
         except (AddressTaken, OSError):
             listener.close()
             raise
@@ -172,10 +189,20 @@ class Broker:
         self._http = HttpServer(web_config(self._web, drain_seconds=drain_seconds), listener)
         self.http_port = self._http.port
         self._http.start()
+
+    async def begin(self) -> None:
+        """Begin to look for the database and for what is due, doors open or not."""
         await self._connections.open()
+        await self._census_connections.open()
         await self._entrance.start()
         self._hints.start(self._use_cases.hinted, self._use_cases.health_hinted)
-        watches = (self._readiness.watch(), self._sweep(), *self._entrance.watches())
+        self._operations.listen(self._worker or 0)
+        watches = (
+            self._readiness.watch(),
+            self._sweep(),
+            *self._entrance.watches(),
+            *self._operations.watches(),
+        )
         self._tasks = [asyncio.create_task(watch) for watch in watches]
 
     async def ready(self) -> None:
@@ -207,6 +234,13 @@ class Broker:
         await self._entrance.close()
         await self._hints.stop()
         await self._connections.close()
+        await self._census_connections.close()
+        await self._operations.close()
+
+    @property
+    def operations_port(self) -> int:
+        """Where /metrics is; 0: nowhere."""
+        return self._operations.port
 
     async def _sweep(self) -> None:
         await self._readiness.until_ready()
@@ -259,29 +293,3 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             "database_direct_url": check_database_url,
         },
     )
-
-
-async def serve(settings: Settings) -> None:
-    """Run a broker until SIGTERM or SIGINT. The first drains it, the second ends it at once.
-
-    Raises:
-        AddressTaken.
-    """
-    close_process_to_onlookers()
-    telemetry.configure_logging(settings.log_format, settings.log_level)
-    broker = Broker(settings, tracing=telemetry.configure_tracing())
-    asked_to_stop = stop_signal()
-    await broker.start()
-    log.info(
-        "broker.started",
-        version=__version__,
-        grpc=str(settings.grpc_address.at(broker.grpc_port)),
-        http=str(settings.http_address.at(broker.http_port)),
-        envoy=settings.envoy_token_url,
-    )
-    if settings.insecure_serve_anybody:
-        log.warning("broker.serves_anybody", grpc=str(settings.grpc_address.at(broker.grpc_port)))
-    await asked_to_stop.wait()
-    log.info("broker.draining")
-    await broker.stop()
-    log.info("broker.stopped")

@@ -75,6 +75,11 @@ class Entrance:
         """What is wrong though callers are served."""
         return [self._policy.problem] if self._policy is not None and self._policy.problem else []
 
+    @property
+    def records_pending(self) -> int:
+        """How many records wait to be written."""
+        return self._trail.pending if self._trail is not None else 0
+
     def watches(self) -> list[Coroutine[Any, Any, None]]:
         """What has to run as long as the broker does."""
         return [self._policy.watch()] if self._policy is not None else []

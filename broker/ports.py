@@ -12,8 +12,10 @@ from typing import Protocol
 from broker.domain.apps import EnvoyApp
 from broker.domain.audit import AuditRecord
 from broker.domain.callers import Caller, Credentials, Operation, Subject
+from broker.domain.census import CensusOfInstalls
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
 from broker.domain.errors import ProviderFault
+from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens
 from broker.domain.provider_health import Lease, ProviderHealth
@@ -44,11 +46,12 @@ class Randomness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InstallFilter:
-    """Which installs to list; None does not filter."""
+    """Which installs to list; None does not filter. `failing`: only those that are (see Install.failing)."""
 
     plugin_id: str | None = None
     company_id: str | None = None
     state: InstallState | None = None
+    failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class InstallStore(Protocol):
     """Installs, their sealed tokens and the claims on them.
 
     Every method may raise StoreUnavailable; those that open tokens SealBroken. Each touches one install
-    by its key, save `page` and `due`. Times are translated to the broker's clock.
+    by its key, save `page` and `due`. Times are translated to the broker's clock, save the history's.
     """
 
     async def find(self, key: InstallKey) -> Install | None:
@@ -90,6 +93,10 @@ class InstallStore(Protocol):
 
     async def find_holding(self, key: InstallKey) -> Holding | None:
         """The install with its access token."""
+        ...
+
+    async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
+        """The last attempts that are over (at most KEPT_ATTEMPTS), the newest first; none of an unknown install."""
         ...
 
     async def page(
@@ -180,6 +187,17 @@ class ProviderHealthStore(Protocol):
 
     async def report(self, plugin_id: str, install_id: str, fault: ProviderFault | None) -> ProviderHealth:
         """Tell how a call ended, with a pair or with `fault`; return what the replicas know now."""
+        ...
+
+
+class Census(Protocol):
+    """How many installs there are, and how the apps fare: counted rarely, and once for all replicas.
+
+    May raise StoreUnavailable.
+    """
+
+    async def take(self, max_age: timedelta) -> CensusOfInstalls | None:
+        """What was counted less than `max_age` ago, or now; older while another replica counts; None before the first."""
         ...
 
 

@@ -13,7 +13,9 @@ from bench.scenarios import (
     get_token_secured,
     refreshes,
     takeover,
+    telemetry,
     time_to_ready,
+    workers,
 )
 
 
@@ -38,4 +40,6 @@ ALL: tuple[Scenario, ...] = (
     event_loop_lag,
     due_query,
     time_to_ready,
+    telemetry,
+    workers,
 )

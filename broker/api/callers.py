@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from broker.api.caller_rates import CallerRates
 from broker.api.certificate_names import certificate_names
@@ -14,6 +13,7 @@ from broker.domain.callers import Credentials, Operation
 from broker.domain.secret import Secret
 from broker.ports import Authenticator
 from broker.service.calls import Call, Guard
+from broker.telemetry import spans
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,8 +22,6 @@ else:
 
 AUTHORIZATION: Final = "authorization"
 BEARER: Final = "bearer "
-TRACEPARENT: Final = "traceparent"
-_TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 # RPCs that are another operation's form for many installs.
 _OPERATIONS: Final = {"BatchGetTokens": Operation.GET_TOKEN}
 # Longer than a look into the database mostly takes, so that an install that is unknown (a look), one that is another's
@@ -52,6 +50,9 @@ class Reception:
             Overloaded: this caller calls too often.
         """
         bearer, trace_id = _read_metadata(context)
+        current = trace.get_current_span().get_span_context()
+        if current.is_valid:
+            trace_id = trace.format_trace_id(current.trace_id)
         credentials = Credentials(certificate_names(context.auth_context()), bearer)
         caller = await self._authenticator.authenticate(credentials)
         self._rates.count(caller)
@@ -71,7 +72,7 @@ def _read_metadata(context: Context) -> tuple[Secret | None, str]:
     for key, value in context.invocation_metadata() or ():
         if key == AUTHORIZATION and isinstance(value, str) and value[: len(BEARER)].lower() == BEARER:
             bearer = Secret(value[len(BEARER) :].strip())
-        elif key == TRACEPARENT and isinstance(value, str):
-            found = trace.get_current_span(_TRACE_CONTEXT.extract({TRACEPARENT: value})).get_span_context()
+        elif key == spans.TRACEPARENT and isinstance(value, str):
+            found = spans.read_context({spans.TRACEPARENT: value})
             trace_id = trace.format_trace_id(found.trace_id) if found.is_valid else ""
     return bearer, trace_id

@@ -6,7 +6,6 @@ GetToken may answer with ready-made bytes, and wrapping a method costs less than
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -15,11 +14,11 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 
-from broker import telemetry
 from broker.api.callers import Context, Reception, operation_of, until_not_found_may_be_told
 from broker.api.errors import DETAILS_KEY, InternalError, describe, status_details
+from broker.api.observation import Observation, server_span
 from broker.domain.callers import Operation
 from broker.domain.errors import (
     AuditUnavailable,
@@ -40,24 +39,27 @@ StreamMethod = Callable[[AsyncIterator[Any], Call], AsyncIterator[Message]]
 
 
 class Admission:
-    """Bounds the calls under way, and refuses new ones once the broker is asked to stop."""
+    """Bounds the calls under way, and refuses new ones once the broker is asked to stop.
+
+    Attributes: calls: how many are under way. closed: whether new ones are refused.
+    """
 
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls
-        self._calls = 0
+        self.calls = 0
         self.closed = False
 
     def enter(self) -> None:
         """Count a call in. Raises Overloaded or ShuttingDown."""
         if self.closed:
             raise ShuttingDown("this replica is stopping; another answers", RETRY_AFTER)
-        if self._calls >= self._max_calls:
+        if self.calls >= self._max_calls:
             raise Overloaded("too many calls are under way; retry later", RETRY_AFTER)
-        self._calls += 1
+        self.calls += 1
 
     def leave(self) -> None:
         """Count a call out."""
-        self._calls -= 1
+        self.calls -= 1
 
 
 def handlers_of(
@@ -77,15 +79,15 @@ def _handler(
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     parse = GetMessageClass(method.input_type).FromString
     operation = operation_of(method.name)
-    if method.server_streaming:
-        stream = _stream(operation, behaviour, admission, reception)
-        return grpc.stream_stream_rpc_method_handler(stream, parse, _serialize)
     name = f"{method.containing_service.full_name}/{method.name}"
-    answer = _answered(operation, parse, behaviour, reception)
+    if method.server_streaming:
+        stream = _stream(name, operation, behaviour, admission, reception)
+        return grpc.stream_stream_rpc_method_handler(stream, parse, _serialize)
+    call = _unary(name, _answered(operation, parse, behaviour, reception), admission)
     if traced:
-        answer = _in_span(_server_span(name), answer)
+        call = _in_span(server_span(name), call)
     # Parsed behind the door, and by us: gRPC would answer a malformed message with UNKNOWN and a traceback.
-    return grpc.unary_unary_rpc_method_handler(_unary(name, answer, admission), None, _serialize)
+    return grpc.unary_unary_rpc_method_handler(call, None, _serialize)
 
 
 def _serialize(reply: Message | bytes) -> bytes:
@@ -136,64 +138,64 @@ async def _put_on_record(call: Call, error: BrokerError) -> None:
         log.warning("audit.refusal_not_recorded", error=str(unavailable))
 
 
-def _in_span(span: Callable[[Context], AbstractContextManager[object]], answer: _Answer) -> _Answer:
-    async def answer_in_span(request: bytes, context: Context) -> Message | bytes:
+def _in_span(span: Callable[[Context], Any], call: _Answer) -> _Answer:
+    async def call_in_span(request: bytes, context: Context) -> Message | bytes:
         with span(context):
-            return await answer(request, context)
+            return await call(request, context)
 
-    return answer_in_span
+    return call_in_span
 
 
-def _unary(name: str, answer: _Answer, admission: Admission) -> Any:
+def _unary(name: str, answer: _Answer, admission: Admission) -> _Answer:
     async def call(request: bytes, context: Context) -> Message | bytes:
+        observed = Observation(name)
         try:
             admission.enter()
-        except BrokerError as error:
-            await _abort(context, error)
-        try:
-            return await answer(request, context)
-        except BrokerError as error:
-            await _abort(context, error)
-        except Exception:
-            log.exception("api.failed", method=name)
-            await _abort(context, InternalError())
+            try:
+                reply = await answer(request, context)
+            finally:
+                admission.leave()
+        except Exception as error:  # noqa: BLE001 (told to the caller, and logged, by `_abort`)
+            await _abort(context, observed, name, error)
+        else:
+            observed.code = grpc.StatusCode.OK
+            return reply
         finally:
-            admission.leave()
+            observed.end(trace.get_current_span())
         raise AssertionError("abort always raises")
 
     return call
 
 
-def _stream(operation: Operation, behaviour: StreamMethod, admission: Admission, reception: Reception) -> Any:
+def _stream(
+    name: str, operation: Operation, behaviour: StreamMethod, admission: Admission, reception: Reception
+) -> Any:
     async def call(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+        observed = Observation(name)
         try:
             admission.enter()
-        except BrokerError as error:
-            await _abort(context, error)
-        try:
-            async for reply in behaviour(requests, await reception.receive(operation, context)):
-                yield reply
-        except BrokerError as error:
-            await _abort(context, error)
+            try:
+                async for reply in behaviour(requests, await reception.receive(operation, context)):
+                    yield reply
+            finally:
+                admission.leave()
+            observed.code = grpc.StatusCode.OK
+        except Exception as error:  # noqa: BLE001 (as above)
+            await _abort(context, observed, name, error)
         finally:
-            admission.leave()
+            observed.end(trace.INVALID_SPAN)
 
     return call
 
 
-async def _abort(context: Context, error: BrokerError) -> None:
+async def _abort(context: Context, observed: Observation, name: str, error: Exception) -> None:
     """End the call with the error's status. Raises what grpc raises."""
+    if not isinstance(error, BrokerError):
+        log.error("api.failed", method=name, exc_info=error)
+        error = InternalError()
+    elif describe(error).code is grpc.StatusCode.INTERNAL:
+        log.error("api.failed", method=name, error=type(error).__name__, message=str(error))
     description = describe(error)
-    if description.code is grpc.StatusCode.INTERNAL:
-        log.error("api.failed", error=type(error).__name__, message=str(error))
+    observed.code = description.code
     details = ((DETAILS_KEY, status_details(description)),)
     await context.abort(description.code, description.message, details)
-
-
-def _server_span(name: str) -> Callable[[Context], AbstractContextManager[object]]:
-    def start(context: Context) -> AbstractContextManager[object]:
-        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
-        parent = propagate.extract(metadata)
-        return telemetry.tracer.start_as_current_span(name, parent, kind=trace.SpanKind.SERVER)
-
-    return start

@@ -1,6 +1,6 @@
 """The servicer of tokenbroker.v1.Installs."""
 
-from broker.api.messages import STATES, install_message
+from broker.api.messages import STATES, attempt_message, install_message
 from broker.domain.errors import InvalidField
 from broker.domain.installs import Install
 from broker.domain.states import InstallState
@@ -24,7 +24,7 @@ class InstallsServicer:
     async def GetInstall(self, request: pb.GetInstallRequest, call: Call) -> pb.GetInstallResponse:
         """See the proto."""
         install = await self._installs.get(call, request.plugin_id, request.install_id)
-        return pb.GetInstallResponse(install=self._message(install))
+        return pb.GetInstallResponse(install=await self._whole(install))
 
     async def ListInstalls(self, request: pb.ListInstallsRequest, call: Call) -> pb.ListInstallsResponse:
         """See the proto."""
@@ -32,6 +32,7 @@ class InstallsServicer:
             plugin_id=request.plugin_id or None,
             company_id=request.company_id or None,
             state=_state(request.state),
+            failing=request.failing,
         )
         page = await self._list_installs(call, install_filter, request.page_size, request.page_token)
         messages = [self._message(install) for install in page.installs]
@@ -42,12 +43,18 @@ class InstallsServicer:
     ) -> pb.RefreshInstallResponse:
         """See the proto."""
         install = await self._installs.refresh(call, request.plugin_id, request.install_id)
-        return pb.RefreshInstallResponse(install=self._message(install))
+        return pb.RefreshInstallResponse(install=await self._whole(install))
 
     async def DeleteInstall(self, request: pb.DeleteInstallRequest, call: Call) -> pb.DeleteInstallResponse:
         """See the proto."""
         install = await self._installs.delete(call, request.plugin_id, request.install_id)
         return pb.DeleteInstallResponse(install=self._message(install))
+
+    async def _whole(self, install: Install) -> pb.Install:
+        """The install with its history."""
+        message = self._message(install)
+        message.recent_attempts.extend(map(attempt_message, await self._installs.history(install)))
+        return message
 
     def _message(self, install: Install) -> pb.Install:
         return install_message(install, self._clock.now())

@@ -5,6 +5,7 @@ from typing import Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from broker.domain.history import AttemptRecord
 from broker.domain.installs import Failure, Holding, Install
 from broker.domain.states import SERVING_STATES, InstallState
 from broker.service.get_token import NO_TIME
@@ -97,6 +98,20 @@ def install_message(install: Install, now: datetime) -> installs_pb2.Install:
         if install.validity.refresh_token_expires_at is not None:
             message.refresh_token_expire_time.CopyFrom(timestamp(install.validity.refresh_token_expires_at))
     return message
+
+
+def attempt_message(record: AttemptRecord) -> installs_pb2.Attempt:
+    """An Attempt."""
+    return installs_pb2.Attempt(
+        attempt=record.attempt,
+        purpose=record.purpose,
+        owner=record.owner,
+        begin_time=timestamp(record.began_at) if record.began_at is not None else None,
+        end_time=timestamp(record.ended_at),
+        ending=record.ending,
+        generation=record.generation or 0,
+        trace_id=record.trace_id,
+    )
 
 
 def _failure_message(failure: Failure) -> installs_pb2.RefreshFailure:

@@ -64,8 +64,6 @@ OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.max_connection_age_grace_ms", _milliseconds(CONNECTION_GRACE)),
     ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(PING_INTERVAL)),
     ("grpc.http2.max_ping_strikes", MAX_PING_STRIKES),
-    # A second server on the same port would take half of the calls, silently.
-    ("grpc.so_reuseport", 0),
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 ]
@@ -84,11 +82,13 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None,
         with_reflection: bool,
         traced: bool,
+        shares_port: bool = False,
     ) -> None:
-        """`credentials`: of TLS; None serves in the clear."""
+        """`credentials`: of TLS; None serves in the clear. `shares_port`: with other workers, who have it held."""
         self._admission = admission
         self._credentials = credentials
-        self._server = grpc.aio.server(options=OPTIONS)
+        # A second server on the same port takes half of the calls, silently: only if it is meant to.
+        self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(shares_port))])
         self._server.add_generic_rpc_handlers(
             (
                 handlers_of(TOKEN_BROKER, token_broker, admission, reception, traced=traced),
@@ -101,13 +101,13 @@ class GrpcServer:
             names = [TOKEN_BROKER.full_name, INSTALLS.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, address: str) -> int:
-        """Listen, not yet serving by its health; returns the port.
+    async def start(self, address: str, *, serving: bool = False) -> int:
+        """Listen, `serving` by its health; returns the port.
 
         Raises:
             OSError: the address can't be listened at.
         """
-        await self.set_serving(serving=False)
+        await self.set_serving(serving=serving)
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(address)

@@ -75,10 +75,10 @@ def in_database(keyset: Secret, work: "Callable[[resealing.SealedRows], Awaitabl
     """What `work` makes of the database that `serve` would use; ends the command if it can't be used."""
     import asyncio
 
-    from broker import telemetry
     from broker.offline import keysets, resealing
+    from broker.telemetry.logs import configure_logging
 
-    telemetry.configure_logging("console", "warning")
+    configure_logging("console", "warning")
 
     async def worked(database_url: Secret) -> Result:
         async with resealing.sealed_rows(database_url, keysets.TinkCipher(keyset)) as rows:

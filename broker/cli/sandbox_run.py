@@ -13,8 +13,8 @@ import psycopg
 import typer
 import uvloop
 
-from broker import app, offline, telemetry
-from broker.cli.client import sentence
+from broker import app, offline
+from broker.cli.channel import sentence
 from broker.cli.failure import fail
 from broker.config import PREFIX, SettingsError
 from broker.sandbox.demo import INSTALL_ID, DemoFailed, run_demo
@@ -23,6 +23,7 @@ from broker.sandbox.progress import Progress
 from broker.sandbox.secured import OPERATOR, SERVICE, STRANGER
 from broker.sandbox.stack import Stack, names_real_app, running_stack
 from broker.signals import stop_signal
+from broker.telemetry.logs import configure_logging
 
 COMMAND: Final = Path(sys.executable).parent / "token-broker"
 
@@ -31,7 +32,7 @@ def run_sandbox(
     *, once: bool, as_json: bool, any_ports: bool, data_dir: Path | None, secured: Path | None
 ) -> None:
     """Run until the demo is over, or until somebody asks to stop. Exits with 1 and a sentence if it can't."""
-    telemetry.configure_logging("auto", os.environ.get(f"{PREFIX}LOG_LEVEL", "warning"))
+    configure_logging("auto", os.environ.get(f"{PREFIX}LOG_LEVEL", "warning"))
     progress = Progress(sys.stderr if as_json else sys.stdout)
     try:
         uvloop.run(

@@ -108,10 +108,33 @@ def _record(values: Values) -> Iterator[str]:
         yield f"{PREFIX}AUDIT_SECOND_LOG must be another place than {PREFIX}AUDIT_LOG: each line would stand there twice"
 
 
+def _operations(values: Values) -> Iterator[str]:
+    if values.get("console") and values.get("operations_address", True) is None:
+        yield f"{PREFIX}OPERATIONS_ADDRESS must be set where {PREFIX}CONSOLE is"
+
+
+def _workers(values: Values) -> Iterator[str]:
+    for name in ("audit_log", "audit_second_log"):
+        if (values.get("workers") or 1) > 1 and values.get(name) == "-":
+            yield (
+                f"{PREFIX}{name.upper()} must be a file where {PREFIX}WORKERS is more than 1: "
+                "in a pipe, lines of several processes tear each other"
+            )
+
+
 def _all_set(values: Values, names: tuple[str, ...], where: str) -> Iterator[str]:
     for name in names:
         if name in values and values[name] is None:
             yield f"{PREFIX}{name.upper()} must be set {where}"
 
 
-_RULES: Final[tuple[Callable[[Values], Iterator[str]], ...]] = (_apps, _times, _pool, _callers, _tls, _record)
+_RULES: Final[tuple[Callable[[Values], Iterator[str]], ...]] = (
+    _apps,
+    _times,
+    _pool,
+    _callers,
+    _tls,
+    _record,
+    _operations,
+    _workers,
+)

@@ -20,7 +20,10 @@ from broker.config.kinds import (
 from broker.domain.apps import EnvoyApp
 
 UNNAMED_PLUGIN_ID: Final = "default"
+# Each is a whole broker, with a database's connections and a cache of its own. More is a slip of the hand.
+MAX_WORKERS: Final = 64
 NonEmpty = Annotated[str, Field(min_length=1)]
+WorkerCount = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
 
 
 class AppSettings(BaseModel):
@@ -159,6 +162,21 @@ class Settings(BaseModel):
         Address("127.0.0.1", 8080),
         description="Where webhooks, /healthz and /readyz are served. Webhooks are authenticated by signature.",
     )
+    operations_address: ListenAddress | None = Field(
+        None,
+        description="Where /metrics (for Prometheus), /healthz, /readyz and the console are served. Unset: nowhere. "
+        "Whoever reaches it reads the metrics, which name apps and no installs. Of several workers each has its own: "
+        "the ports that follow.",
+    )
+    console: bool = Field(
+        default=False,
+        description="Whether the operations port shows the console: read-only pages, to callers whom the policy gives "
+        "`ListInstalls` and `GetInstall`.",
+    )
+    propagate_trace_to_envoy: bool = Field(
+        default=False,
+        description="Whether calls to Envoy carry a `traceparent`. Envoy does not document that it takes one.",
+    )
     envoy_calls_per_second: CallsPerSecond = Field(
         20,
         description="The budget of calls to the token endpoint, for each app and shared by all replicas. Callers "
@@ -188,6 +206,11 @@ class Settings(BaseModel):
     rejection_cool_down_seconds: Seconds = Field(
         timedelta(seconds=30),
         description="How long after a token was reported as rejected no other of the same install is taken out of use.",
+    )
+    workers: WorkerCount = Field(
+        1,
+        description="How many processes serve, each a broker of its own: what is said here of one process holds for "
+        "each. More than one needs Linux. `serve --workers` wins.",
     )
     calls_in_flight: PositiveInt = Field(
         20000, description="How many gRPC calls one process works on at once; more are shed."

@@ -3,7 +3,7 @@
 The store calls `decide` with the install's row locked, so that the decision and the claim are one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from uuid import UUID
@@ -59,6 +59,8 @@ class ClaimTerms:
         seen_generation: the generation that the asker knows; if it has moved, there is nothing to do.
             None for a webhook, which does not look at it.
         webhook_digest: what tells one webhook from another.
+        traceparent: the W3C traceparent of the span of the attempt's refresh; "" without one. Terms that differ in
+            nothing else ask for the same.
     """
 
     owner: str
@@ -66,6 +68,7 @@ class ClaimTerms:
     purpose: Purpose
     seen_generation: int | None = None
     webhook_digest: bytes | None = None
+    traceparent: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +79,28 @@ class Claim:
         install: as it stood when the claim was taken.
         attempt: its number: the fence when its pair is stored.
         claim_id: random. A database that forgot commits (a failover) may give one number twice, an id never.
+        owner: names the process that holds it.
         generation: the newest that the database or the asker knew: the pair's will be higher.
-        expires_at: when it ends on the broker's clock, counted from before it was asked for.
+        began_at: just before it was asked for, on the broker's clock.
+        expires_at: when it ends, counted from there.
         refresh_token: what may be presented; None if there is none, it has expired, or it must not be
             presented since an earlier attempt's outcome is unknown. Then the attempt mints.
+        presentations: how often this generation's refresh token will have been presented, this attempt's time
+            included: 1, or a promise is broken (P1). 0 if the attempt mints.
+        traceparent: see ClaimTerms.
         company_id: whose pair it must be; "" while any company's will do (see `confirmed_company`).
     """
 
     install: Install
     attempt: int
     claim_id: UUID
+    owner: str
     generation: int
+    began_at: datetime
     expires_at: datetime
     refresh_token: Secret | None
+    presentations: int
+    traceparent: str
     purpose: Purpose
     company_id: str
     webhook_digest: bytes | None
@@ -127,9 +139,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimHeld:
-    """Another attempt holds the claim for `ends_in` more at the most."""
+    """Another attempt holds the claim for `ends_in` more at the most. `traceparent`: its ClaimTerms', or ""."""
 
     ends_in: timedelta
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +229,12 @@ def next_generation(stored_generation: int, claim: Claim) -> int:
     return max(stored_generation, claim.generation) + 1
 
 
+def taken_back(stored_generation: int, claim: Claim, *, in_doubt: bool) -> int:
+    """How many presentations of the stored generation did not count, once `claim` has ended without a pair: 0 or 1."""
+    is_its_own = stored_generation == claim.install.generation
+    return int(claim.presentations > 0 and is_its_own and not in_doubt)
+
+
 def unkept(claim: Claim, issued: IssuedTokens) -> Holding:
     """What the pair that `claim` brought makes of the install, as long as the store can't be told of it."""
     generation = next_generation(claim.install.generation, claim)
@@ -239,5 +258,6 @@ def unkept(claim: Claim, issued: IssuedTokens) -> Holding:
         exchange_owed=False,
         rejected=False,
         failure=None,
+        fetched_in=claim.traceparent,
     )
     return Holding(install, issued.access_token, issued.token_type)

@@ -77,6 +77,7 @@ class Install:
         exchange_owed: a verified route webhook came after a refusal or an uninstall, and Envoy has not answered yet.
         rejected: a caller reported that Envoy answered 401 to the newest token: it is handed out no more.
         last_attempt: how the last attempt ended; None before the first.
+        fetched_in: the W3C traceparent of the refresh that stored the newest pair; "" if it had none.
     """
 
     key: InstallKey
@@ -93,6 +94,12 @@ class Install:
     last_attempt: EndedAttempt | None
     created_at: datetime
     updated_at: datetime
+    fetched_in: str = ""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed, or Envoy wants the company to go through the app's setup again."""
+        return self.failure is not None or self.state is InstallState.REAUTHORIZATION_REQUIRED
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,15 +128,18 @@ def leased(
             return health, Lease(0, wait, health.kind, ailing=True)
         probed = replace(health, probe_until=now + limits.probe_life)
         return probed, Lease(1, limits.probe_life, "", ailing=True)
-    burst = max(1.0, limits.calls_per_second * BURST.total_seconds())
-    rate = limits.calls_per_second * _strength(health, now)
-    since = max(0.0, (now - health.level_at).total_seconds())
-    level = min(burst, health.level + rate * since)
+    burst, rate = _burst(limits), limits.calls_per_second * _strength(health, now)
+    level = _level(health, limits, now)
     reserve = 0.0 if urgent else min(burst * RESERVE_SHARE, burst - 1)
     calls = max(0, min(want, int(level - reserve)))
     missing = max(0.0, reserve + 1 - (level - calls))
     retry_in = timedelta(seconds=missing / rate)
     return replace(health, level=level - calls, level_at=now), Lease(calls, retry_in, "", health.is_ailing)
+
+
+def calls_left(health: ProviderHealth, limits: ProviderLimits, now: datetime) -> float:
+    """How many calls are left in the budget; none while the circuit is open."""
+    return 0.0 if health.is_open else _level(health, limits, now)
 
 
 def after_answer(
@@ -171,6 +174,16 @@ def after_answer(
     wait = _asked_for(fault) or full_jitter(openings + FIRST_OPENING, fraction)
     open_until = max(now + wait, health.open_until or now)
     return replace(failed, openings=openings, open_until=open_until, probe_until=None)
+
+
+def _burst(limits: ProviderLimits) -> float:
+    return max(1.0, limits.calls_per_second * BURST.total_seconds())
+
+
+def _level(health: ProviderHealth, limits: ProviderLimits, now: datetime) -> float:
+    rate = limits.calls_per_second * _strength(health, now)
+    since = max(0.0, (now - health.level_at).total_seconds())
+    return min(_burst(limits), health.level + rate * since)
 
 
 def _strength(health: ProviderHealth, now: datetime) -> float:

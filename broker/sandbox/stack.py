@@ -15,6 +15,7 @@ from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from broker.sandbox.progress import Progress
 from broker.sandbox.secured import secure
 from broker.sandbox.simulated_envoy import SimulatedApp, SimulatedEnvoy, server_config
+from broker.telemetry.exporters import Telemetry
 from broker.web.server import HttpServer
 
 # The ids of the user's own sample webhooks.
@@ -161,7 +162,7 @@ async def _envoy(address: Address | None, progress: Progress) -> AsyncIterator[s
 
 @asynccontextmanager
 async def _running_broker(settings: Settings, progress: Progress) -> AsyncIterator[app.Broker]:
-    broker = app.Broker(settings, tracing=False)
+    broker = app.Broker(settings, Telemetry(scraped=settings.operations_address is not None))
     try:
         with progress.step("broker") as step:
             await broker.start()

@@ -1,12 +1,14 @@
 """An attempt: what the holder of a claim does with it. Steps 3 to 5 of the protocol in refresher.py."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
+from opentelemetry import trace
 
-from broker import telemetry
 from broker.domain.apps import Apps, EnvoyApp
 from broker.domain.backoff import full_jitter
 from broker.domain.claims import Claim, Ending, ending_of
@@ -17,6 +19,7 @@ from broker.service.changes import Changes
 from broker.service.pair_keeper import PairKeeper
 from broker.service.provider_gate import ProviderGate
 from broker.service.resolutions import resolve_fault, told_to_the_provider_s_health
+from broker.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
 
@@ -127,10 +130,9 @@ class Attempts:
         deadline = min(self._clock.now() + self._timing.call, claim.expires_at - self._timing.margin)
         if self._clock.now() >= deadline:
             raise NotSent("claim_ran_out")
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_CALL) as span:
-            span.set_attribute(telemetry.GRANT, grant)
-            span.set_attribute(telemetry.ATTEMPT, claim.attempt)
+        with _provider_call(claim, grant, self._clock):
             if grant == "refresh_token" and claim.refresh_token is not None:
+                _note_presentation(claim)
                 issued = await self._endpoint.refresh(app, claim.refresh_token, deadline)
             else:
                 issued = await self._endpoint.mint(app, claim.key.install_id, deadline)
@@ -144,6 +146,8 @@ class Attempts:
         wait = full_jitter(claim.failures + 1, self._randomness.fraction())
         resolution, error = resolve_fault(fault, wait, claim.purpose, must_mint_next=attempt.must_mint_next)
         _note_ending(claim, fault.kind, failures=claim.failures + 1)
+        if resolution.in_doubt:
+            metrics.attempts_in_doubt.add(1, {metrics.PLUGIN_ID: claim.key.plugin_id})
         await self._gate.report(claim.key, told_to_the_provider_s_health(fault))
         try:
             holding = await self._store.resolve(claim, resolution)
@@ -158,9 +162,38 @@ class Attempts:
         raise error from fault
 
 
+@contextmanager
+def _provider_call(claim: Claim, grant: str, clock: Clock) -> Iterator[None]:
+    """One call to Envoy, seen in its trace and in the metrics by what came of it."""
+    began, outcome = clock.now(), "cancelled"
+    attributes: dict[str, str | int] = {spans.GRANT: grant, spans.ATTEMPT: claim.attempt}
+    with spans.tracer.start_as_current_span(
+        spans.CALL, kind=trace.SpanKind.CLIENT, attributes=attributes, record_exception=False
+    ) as span:
+        try:
+            yield
+            outcome = "issued"
+        except ProviderFault as fault:
+            outcome = fault.kind
+            raise
+        finally:
+            span.set_attribute(spans.OUTCOME, outcome)
+            labels = {metrics.PLUGIN_ID: claim.key.plugin_id, "grant": grant, "outcome": outcome}
+            metrics.provider_calls.record((clock.now() - began).total_seconds(), labels)
+
+
+def _note_presentation(claim: Claim) -> None:
+    metrics.presentations.record(claim.presentations)
+    if claim.presentations > 1:
+        log.error("refresh.presented_again", **claim.key._asdict(), presentations=claim.presentations)
+
+
 def _note_ending(claim: Claim, ending: str, **facts: int) -> None:
     """Every attempt that ends is logged, counted, and seen in its trace."""
-    telemetry.attempt_ended(claim.purpose.value, ending)
+    metrics.attempts.add(
+        1, {metrics.PLUGIN_ID: claim.key.plugin_id, "purpose": claim.purpose.value, "ending": ending}
+    )
+    trace.get_current_span().set_attribute(spans.ENDING, ending)
     log.log(
         logging.INFO if ending in set(Ending) else logging.WARNING,
         "refresh.attempt_ended",

@@ -21,6 +21,7 @@ from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Install
 from broker.ports import AuditLog, Authorizer
 from broker.service.token_cache import Entry
+from broker.telemetry import spans
 
 # Outcomes on record beside the names of errors. BEGUN stands before what can't be undone, and another line behind it.
 OK: Final = "OK"
@@ -62,7 +63,9 @@ class Guard:
         question = (caller, operation, subject)
         allowed = self._decisions.get(question)
         if allowed is None:
-            allowed = self._decisions[question] = self._authorizer.allows(caller, operation, subject)
+            with spans.in_span(spans.POLICY, **{spans.OPERATION: operation.value}) as span:
+                allowed = self._decisions[question] = self._authorizer.allows(caller, operation, subject)
+                span.set_attribute(spans.ALLOWED, allowed)
             if len(self._decisions) > self._max_decisions:
                 self._decisions.popitem(last=False)
         return allowed

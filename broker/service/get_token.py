@@ -5,6 +5,7 @@ caller of an EXPIRED one waits (see refresher.py).
 """
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from broker.domain.apps import Apps
@@ -26,6 +27,7 @@ from broker.service.changes import Changes
 from broker.service.flights import Flights
 from broker.service.refresher import Refresher
 from broker.service.token_cache import Entry, TokenCache
+from broker.telemetry import spans
 
 NO_TIME: Final = timedelta(0)
 RETRY_SHORT_LIVED: Final = timedelta(seconds=1)
@@ -36,8 +38,19 @@ REFRESH_AGAIN: Final = timedelta(seconds=1)
 MAX_LOOKS_BEHIND: Final = 64
 
 
+class Source(StrEnum):
+    """Where a token came from that was handed out: this process's memory, the store, or a refresh that was waited for."""
+
+    MEMORY = "memory"
+    STORE = "store"
+    REFRESH = "refresh"
+
+
 class GetToken:
-    """The use case. Call it with the ids as the caller gave them."""
+    """The use case. Call it with the ids as the caller gave them.
+
+    Attributes: handed_out: how many tokens, by where they came from.
+    """
 
     def __init__(
         self,
@@ -56,6 +69,7 @@ class GetToken:
         self._refresher = refresher
         self._clock = clock
         self._look_ups: Flights[InstallKey, Entry] = Flights()
+        self.handed_out = dict.fromkeys(Source, 0)
 
     async def __call__(
         self, call: Call, plugin_id: str, install_id: str, min_ttl: timedelta = NO_TIME
@@ -68,16 +82,19 @@ class GetToken:
             StoreUnavailable, AuditUnavailable, Overloaded.
         """
         now = self._clock.now()
-        entry = self._cache.get((plugin_id or self._apps.default_plugin_id, install_id))
+        with spans.in_span(spans.CACHE):
+            entry = self._cache.get((plugin_id or self._apps.default_plugin_id, install_id))
         if (
             entry is not None
             and now < entry.fresh_until
             and (not min_ttl or NO_TIME < min_ttl <= min(entry.longest_min_ttl, entry.usable_until - now))
         ):
             call.require(entry.holding.install)
+            source = Source.MEMORY
         else:
-            entry = await self._with_a_look(call, plugin_id, install_id, min_ttl)
+            entry, source = await self._with_a_look(call, plugin_id, install_id, min_ttl)
         await call.hand_out(entry)
+        self.handed_out[source] += 1
         return entry
 
     def look_behind(self, key: InstallKey) -> None:
@@ -85,7 +102,9 @@ class GetToken:
         if key in self._cache and len(self._look_ups) < MAX_LOOKS_BEHIND:
             self._look_ups.start(key, lambda: self._look_up(key))
 
-    async def _with_a_look(self, call: Call, plugin_id: str, install_id: str, min_ttl: timedelta) -> Entry:
+    async def _with_a_look(
+        self, call: Call, plugin_id: str, install_id: str, min_ttl: timedelta
+    ) -> tuple[Entry, Source]:
         if min_ttl < NO_TIME:
             raise InvalidField("min_ttl", "must not be negative")
         if min_ttl > LONGEST_LIFETIME * MIN_TTL_SHARE:
@@ -93,31 +112,32 @@ class GetToken:
         app = self._apps.resolve(plugin_id)
         key = InstallKey(app.plugin_id, checked_id(install_id, "install_id"))
         call.concerns(key)
-        entry = await self._known(key)
+        entry, source = await self._known(key)
         call.require(entry.holding.install)
         if self._serves(entry, min_ttl):
-            return entry
+            return entry, source
         holding = await self._refresher.refresh(key, entry.holding.install.generation)
         entry = self._cache.get(key) or self._cache.put(holding, self._clock.now())
         call.require(entry.holding.install)  # Envoy may have named another company, or the first.
         if self._serves(entry, min_ttl):
-            return entry
+            return entry, Source.REFRESH
         raise ProviderUnavailable("Envoy's newest token is too short-lived to hand out", RETRY_SHORT_LIVED)
 
-    async def _known(self, key: InstallKey) -> Entry:
+    async def _known(self, key: InstallKey) -> tuple[Entry, Source]:
         """What the cache or the store knows. Without the store, what the cache knew last."""
         entry, now = self._cache.get(key), self._clock.now()
         if entry is not None and now < entry.check_at:
             if now >= entry.look_at:
                 entry.look_at = now + LOOK_AGAIN
                 self.look_behind(key)
-            return entry
+            return entry, Source.MEMORY
         try:
-            return await self._look_ups.join(key, lambda: self._look_up(key))
+            with spans.in_span(spans.LOOK_UP):
+                return await self._look_ups.join(key, lambda: self._look_up(key)), Source.STORE
         except RetryableError:
             if entry is None or self._clock.now() >= entry.usable_until:
                 raise
-            return entry
+            return entry, Source.MEMORY
 
     async def _look_up(self, key: InstallKey) -> Entry:
         asked_at = self._clock.now()

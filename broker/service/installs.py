@@ -1,14 +1,21 @@
 """GetInstall, RefreshInstall and DeleteInstall: one install, for operators."""
 
+from collections.abc import Sequence
+
+import structlog
+
 from broker.domain.apps import Apps
 from broker.domain.claims import Purpose
-from broker.domain.errors import InstallNotFound
+from broker.domain.errors import InstallNotFound, RetryableError
+from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey, checked_id
 from broker.domain.installs import Holding, Install
 from broker.ports import InstallStore
 from broker.service.calls import Call
 from broker.service.changes import Changes
 from broker.service.refresher import Refresher
+
+log = structlog.get_logger(__name__)
 
 
 class Installs:
@@ -54,6 +61,14 @@ class Installs:
         install = await self._store.bury(known.key)
         self._changes.publish(Holding(install, None, ""))
         return install
+
+    async def history(self, install: Install) -> Sequence[AttemptRecord]:
+        """The last attempts of an install that was given here. Empty if the store can't say: what was given holds."""
+        try:
+            return await self._store.history(install.key)
+        except RetryableError as error:
+            log.info("installs.history_failed", error=str(error))
+            return ()
 
     def _key(self, plugin_id: str, install_id: str) -> InstallKey:
         return InstallKey(self._apps.resolve(plugin_id).plugin_id, checked_id(install_id, "install_id"))

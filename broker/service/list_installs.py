@@ -74,4 +74,6 @@ def _parse(page_token: str, install_filter: InstallFilter) -> InstallKey:
 
 def _fingerprint(install_filter: InstallFilter) -> str:
     parts = [install_filter.plugin_id, install_filter.company_id, install_filter.state]
+    if install_filter.failing:
+        parts.append("failing")  # Without it, tokens are those of the releases that did not know it.
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=_FINGERPRINT_BYTES).hexdigest()

@@ -12,13 +12,13 @@ from uuid import UUID
 
 import structlog
 
-from broker import telemetry
 from broker.domain.backoff import full_jitter
 from broker.domain.claims import Claim, unkept
 from broker.domain.errors import BrokerError, InstallNotFound, RetryableError
 from broker.domain.installs import Holding, IssuedTokens
 from broker.ports import Clock, InstallStore, Randomness
 from broker.service.flights import Flights
+from broker.telemetry import spans
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class PairKeeper:
         Raises:
             InstallNotFound: there is a tombstone; the pair is dropped.
         """
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_KEEP):
+        with spans.tracer.start_as_current_span(spans.KEEP, record_exception=False):
             try:
                 return await self._store.keep(claim, issued)
             except RetryableError as error:

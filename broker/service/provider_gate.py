@@ -24,6 +24,7 @@ from broker.domain.identifiers import InstallKey
 from broker.domain.provider_health import CLIENT_REFUSED, Lease, ProviderHealth
 from broker.ports import Clock, Hints, ProviderHealthStore
 from broker.service.slots import IsUrgent, Queue, Slots
+from broker.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
 
@@ -97,17 +98,16 @@ class ProviderGate:
         app = self._app(plugin_id)
         if not insist:
             self._refuse_if_held(app)
-        await self._slots.acquire(is_urgent)
+        began = self._clock.now()
+        with spans.in_span(spans.TURN):
+            await self._take_turn(plugin_id, app, is_urgent, insist=insist)
+        metrics.turn_waits.record((self._clock.now() - began).total_seconds())
+        admission = Admission()
         try:
-            if not (insist and await self._lease_one(plugin_id, app)):
-                await self._take_call(plugin_id, app, is_urgent)
-            admission = Admission()
-            try:
-                yield admission
-            finally:
-                if not admission.spent:
-                    app.calls += 1
+            yield admission
         finally:
+            if not admission.spent:
+                app.calls += 1
             self._slots.release()
 
     def promote(self) -> None:
@@ -168,6 +168,15 @@ class ProviderGate:
         return ProviderUnavailable(
             f"Envoy is not being called for now ({app.circuit}); retry later", retry_in
         )
+
+    async def _take_turn(self, plugin_id: str, app: _App, is_urgent: IsUrgent, *, insist: bool) -> None:
+        await self._slots.acquire(is_urgent)
+        try:
+            if not (insist and await self._lease_one(plugin_id, app)):
+                await self._take_call(plugin_id, app, is_urgent)
+        except BaseException:
+            self._slots.release()
+            raise
 
     async def _take_call(self, plugin_id: str, app: _App, is_urgent: IsUrgent) -> None:
         now = self._clock.now()

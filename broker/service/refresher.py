@@ -9,8 +9,8 @@ may be lost after Envoy has acted. What must hold all the same: a refresh token 
 a time, and never again once nobody knows what became of it (P1); and no install is lost for good (P2), since
 the grant `plugin_install` (a *mint*) always brings a fresh pair for an app that is installed.
 
- 1. JOIN.  Callers of one process that want the same install share one task. The task belongs to none of
-    them: a caller that is cancelled or runs out of time leaves it running.
+ 1. JOIN.  Callers of one process that want the same install share one task (joins.py). The task belongs to
+    none of them: a caller that is cancelled or runs out of time leaves it running.
 
  2. CLAIM.  The task waits for its turn: for a slot of this process, and a call out of the budget that all
     replicas share (provider_gate.py). Then a short transaction locks the install's row. If the generation
@@ -50,19 +50,17 @@ How an attempt without a pair is resolved (resolutions.py):
 
 import asyncio
 import logging
-from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from broker import telemetry
 from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpose
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
     InstallNotFound,
-    Overloaded,
     ProviderUnavailable,
     ReauthorizationRequired,
     RetryableError,
@@ -75,19 +73,16 @@ from broker.domain.webhooks import RouteWebhook, UninstalledWebhook
 from broker.ports import Clock, InstallStore, Randomness
 from broker.service.attempts import Attempts, RefreshTiming
 from broker.service.changes import Changes
-from broker.service.flights import Flights
+from broker.service.joins import Flight, Joins
 from broker.service.provider_gate import ProviderGate
 from broker.service.resolutions import unavailable
+from broker.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
 
 POLL_INTERVAL: Final = timedelta(milliseconds=200)
-OVERLOAD_RETRY: Final = timedelta(milliseconds=500)
 # A waiter outlives this many claims of others before it gives up.
 PATIENCE_IN_CLAIMS: Final = 2
-
-
-_Flight = tuple[InstallKey, ClaimTerms]
 
 
 class Refresher:
@@ -115,14 +110,11 @@ class Refresher:
         self._randomness = randomness
         self._timing = timing
         self._owner = owner
-        self._max_waiting = max_waiting
-        # None: another was faster, and this one was told not to wait for that.
-        self._flights: Flights[_Flight, Holding | None] = Flights()
-        self._awaited: Counter[_Flight] = Counter()
+        self._joins = Joins(self._fetch, gate.promote, max_waiting=max_waiting)
 
     def __len__(self) -> int:
         """How many installs have a task here."""
-        return len(self._flights)
+        return len(self._joins)
 
     @property
     def pairs_not_stored(self) -> int:
@@ -136,17 +128,14 @@ class Refresher:
             InstallNotFound, ReauthorizationRequired, ClientCredentialsRefused, ProviderUnavailable,
             StoreUnavailable, Overloaded.
         """
-        return await self._join((key, self._terms(purpose, seen_generation)))
+        return await self._joins.join((key, self._terms(purpose, seen_generation)))
 
     def refresh_behind(self, key: InstallKey, seen_generation: int) -> "asyncio.Task[Holding | None] | None":
         """Begin a refresh that nobody waits for; it does not wait for another's claim either.
 
         It ends in None where another was faster. None at once if there is no room.
         """
-        flight = (key, self._terms(Purpose.DUE, seen_generation))
-        if len(self._flights) >= self._max_waiting:
-            return None
-        return self._flights.start(flight, lambda: self._fetch(flight, patient=False))
+        return self._joins.start((key, self._terms(Purpose.DUE, seen_generation)))
 
     async def exchange(self, webhook: RouteWebhook | UninstalledWebhook) -> Holding:
         """What Envoy says to a verified webhook, by mint; the same webhook again asks nothing.
@@ -155,11 +144,11 @@ class Refresher:
         Raises as `refresh` does.
         """
         purpose = Purpose.EXCHANGE if isinstance(webhook, RouteWebhook) else Purpose.UNINSTALL
-        return await self._join((webhook.key, self._terms(purpose, webhook_digest=webhook.digest)))
+        return await self._joins.join((webhook.key, self._terms(purpose, webhook_digest=webhook.digest)))
 
     async def drain(self) -> None:
         """Wait until every attempt under way is resolved or kept."""
-        await self._flights.landed()
+        await self._joins.landed()
         await self._attempts.drain()
 
     def _terms(
@@ -167,44 +156,23 @@ class Refresher:
     ) -> ClaimTerms:
         return ClaimTerms(self._owner, self._timing.claim, purpose, seen_generation, webhook_digest)
 
-    async def _join(self, flight: _Flight) -> Holding:
-        if len(self._flights) >= self._max_waiting and flight not in self._flights:
-            raise Overloaded("too many installs wait for a refresh; retry later", OVERLOAD_RETRY)
-        self._awaited[flight] += 1
-        self._gate.promote()
+    async def _fetch(self, flight: Flight, patient: bool) -> Holding | None:
+        key, _ = flight
         try:
-            while True:
-                holding = await self._flights.join(flight, lambda: self._fetch(flight, patient=True))
-                if holding is not None:
-                    return holding
-        finally:
-            self._awaited[flight] -= 1
-            if not self._awaited[flight]:
-                del self._awaited[flight]
+            return await self._pursue(flight, patient=patient)
+        except Exception as error:
+            # Behind a stale token nobody waits who could tell.
+            known = isinstance(error, BrokerError) and not isinstance(error, SealBroken)
+            log.log(
+                logging.INFO if known else logging.ERROR,
+                "refresh.ended",
+                **key._asdict(),
+                error=type(error).__name__,
+                exc_info=not known,
+            )
+            raise
 
-    async def _fetch(self, flight: _Flight, *, patient: bool) -> Holding | None:
-        key, terms = flight
-        attributes = {
-            telemetry.PLUGIN_ID: key.plugin_id,
-            telemetry.INSTALL_ID: key.install_id,
-            telemetry.PURPOSE: terms.purpose.value,
-        }
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_REFRESH, attributes=attributes):
-            try:
-                return await self._pursue(flight, patient=patient)
-            except Exception as error:
-                # Behind a stale token nobody waits who could tell.
-                known = isinstance(error, BrokerError) and not isinstance(error, SealBroken)
-                log.log(
-                    logging.INFO if known else logging.ERROR,
-                    "refresh.ended",
-                    **key._asdict(),
-                    error=type(error).__name__,
-                    exc_info=not known,
-                )
-                raise
-
-    async def _pursue(self, flight: _Flight, *, patient: bool) -> Holding | None:
+    async def _pursue(self, flight: Flight, *, patient: bool) -> Holding | None:
         """Claim and attempt, or wait for whoever does."""
         key, terms = flight
         give_up_at = self._clock.now() + self._timing.claim * PATIENCE_IN_CLAIMS
@@ -226,28 +194,36 @@ class Refresher:
             if self._clock.now() >= give_up_at:
                 raise ProviderUnavailable("another replica is still fetching this token", POLL_INTERVAL)
 
-    async def _attempt(self, flight: _Flight, *, patient: bool) -> Holding | ClaimHeld | None:
+    async def _attempt(self, flight: Flight, *, patient: bool) -> Holding | ClaimHeld | None:
         """Claim, when it is this flight's turn, and make the attempt; or adopt what stands there already.
 
         None for who is not patient, where another was faster.
         """
         key, terms = flight
         insist = terms.purpose is not Purpose.DUE
-        admitted = self._gate.admitted(key.plugin_id, lambda: flight in self._awaited, insist=insist)
+        admitted = self._gate.admitted(key.plugin_id, lambda: self._joins.is_awaited(flight), insist=insist)
         async with admitted as admission:
-            answer = await self._claim(key, terms, skip_locked=not patient)
+            answer = await self._claim(flight, skip_locked=not patient)
             if isinstance(answer, Claim):
                 admission.spend()
                 return await self._attempts.make(answer)
         if isinstance(answer, Holding):
             self._changes.learn(answer)
         if not patient:
-            telemetry.claim_collisions.add(1)
+            metrics.claim_collisions.add(1)
             return None
         return answer
 
     async def _wait(self, key: InstallKey, terms: ClaimTerms, until: datetime) -> Holding | None:
         """Wait for the end of another's claim, holding nothing; the pair it brought, if it did and that will do."""
+        began = self._clock.now()
+        with spans.in_span(spans.WAIT_FOR_CLAIM):
+            try:
+                return await self._watch(key, terms, until)
+            finally:
+                metrics.claim_waits.record((self._clock.now() - began).total_seconds())
+
+    async def _watch(self, key: InstallKey, terms: ClaimTerms, until: datetime) -> Holding | None:
         while (now := self._clock.now()) < until:
             pause = POLL_INTERVAL * (0.5 + self._randomness.fraction())
             await self._changes.wait(key, min(pause, until - now))
@@ -262,10 +238,10 @@ class Refresher:
                 return None
         return None
 
-    async def _claim(
-        self, key: InstallKey, terms: ClaimTerms, *, skip_locked: bool
-    ) -> Claim | Holding | ClaimHeld:
-        with telemetry.tracer.start_as_current_span(telemetry.SPAN_CLAIM):
+    async def _claim(self, flight: Flight, *, skip_locked: bool) -> Claim | Holding | ClaimHeld:
+        key, terms = flight
+        terms = replace(terms, traceparent=self._joins.traceparent(flight))
+        with spans.tracer.start_as_current_span(spans.CLAIM, record_exception=False):
             try:
                 answer = await self._store.claim(key, terms, skip_locked=skip_locked)
             except (InstallNotFound, ReauthorizationRequired):

@@ -14,7 +14,6 @@ from typing import Final
 
 import structlog
 
-from broker import telemetry
 from broker.domain.errors import BrokerError, Overloaded, RetryableError, StoreUnavailable
 from broker.ports import Clock, DueInstall, InstallStore, Randomness
 from broker.service.provider_gate import ProviderGate
@@ -27,7 +26,10 @@ WINDOW: Final = 200
 
 
 class Scheduler:
-    """Sweeps until it is cancelled. An attempt under way then goes on: it is the refresher's."""
+    """Sweeps until it is cancelled. An attempt under way then goes on: it is the refresher's.
+
+    Attributes: lag: how long the most overdue install had been due at the last sweep.
+    """
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Scheduler:
         self._randomness = randomness
         self._interval = interval
         self._at_once = at_once
+        self.lag = timedelta(0)
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -70,7 +73,7 @@ class Scheduler:
             StoreUnavailable, Overloaded.
         """
         due = await self._store.due(WINDOW, except_for=list(self._gate.held_apps()))
-        telemetry.sweep_lag.record(due[0].overdue.total_seconds() if due else 0.0)
+        self.lag = due[0].overdue if due else timedelta(0)
         if not due:
             return 0
         start = int(self._randomness.fraction() * len(due))

@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from broker.web.ingress import OUR_FAULT, WebhookIngress
 
@@ -28,8 +28,8 @@ class Readiness(Protocol):
         ...
 
 
-def web_app(ingress: WebhookIngress, readiness: Readiness) -> Starlette:
-    """The ASGI application."""
+def health_routes(readiness: Readiness) -> list[BaseRoute]:
+    """Whether the broker is up, and whether it is ready and why not."""
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -39,6 +39,12 @@ def web_app(ingress: WebhookIngress, readiness: Readiness) -> Starlette:
             return PlainTextResponse(f"not ready: {readiness.problem}\n", 503)
         remarks = "".join(f"but {remark}\n" for remark in readiness.remarks())
         return PlainTextResponse(f"ready\n{remarks}")
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def web_app(ingress: WebhookIngress, readiness: Readiness) -> Starlette:
+    """The ASGI application."""
 
     async def failed(_request: Request, error: Exception) -> Response:
         log.error("web.failed", exc_info=error)
@@ -53,8 +59,7 @@ def web_app(ingress: WebhookIngress, readiness: Readiness) -> Starlette:
         routes=[
             Route("/envoy/webhooks", ingress.__call__, methods=["POST"]),
             Route("/envoy/webhooks/{plugin_id}", ingress.__call__, methods=["POST"]),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *health_routes(readiness),
         ],
         exception_handlers={HTTPException: refused, Exception: failed},
     )

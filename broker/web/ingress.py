@@ -10,6 +10,7 @@ import asyncio
 from typing import Final
 
 import structlog
+from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -24,9 +25,13 @@ from broker.domain.errors import (
 )
 from broker.domain.webhooks import MAX_BODY_BYTES
 from broker.service.accept_route_webhook import AcceptRouteWebhook
+from broker.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
 
+ROUTE: Final = "/envoy/webhooks/{plugin_id}"
+SPAN: Final = f"POST {ROUTE}"
+SERVER_ERROR: Final = 500
 SIGNATURE_HEADER: Final = "x-envoy-signature"
 BODY_SECONDS: Final = 10
 
@@ -42,7 +47,22 @@ class WebhookIngress:
         self._accept = accept
 
     async def __call__(self, request: Request) -> Response:
-        """Answer one webhook; never raises for anything a sender can do."""
+        """Answer one webhook, within the trace that its headers name; never raises for anything a sender can do."""
+        caller = trace.NonRecordingSpan(spans.read_context(request.headers))
+        with spans.tracer.start_as_current_span(
+            SPAN,
+            trace.set_span_in_context(caller),
+            kind=trace.SpanKind.SERVER,
+            attributes={"http.request.method": "POST", "http.route": ROUTE},
+            record_exception=False,
+        ) as span:
+            response = await self._answer(request)
+            span.set_attribute("http.response.status_code", response.status_code)
+            if response.status_code >= SERVER_ERROR:
+                span.set_status(trace.StatusCode.ERROR)
+            return response
+
+    async def _answer(self, request: Request) -> Response:
         plugin_id = request.path_params.get("plugin_id", "")
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -54,7 +74,9 @@ class WebhookIngress:
         except ClientDisconnect:
             return Response(status_code=400)
         except BrokerError as error:
+            metrics.webhooks.add(1, {"outcome": type(error).__name__})
             return _refusal(error, plugin_id)
+        metrics.webhooks.add(1, {"outcome": "accepted"})
         return JSONResponse(accepted.payload or {})
 
 

@@ -16,8 +16,8 @@ BACKLOG: Final = 512
 MAX_HEAD_BYTES: Final = 16 * 1024
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 lets the system choose.
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket; port 0 lets the system choose. `shared`: with other workers (broker/doors.py).
 
     Raises:
         OSError: the address is taken, or none of ours.
@@ -27,6 +27,8 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError:

@@ -87,35 +87,35 @@ class MemoryHarness(StoreHarness):
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self._table = InstallsTable(self.clock, CIPHER)
+        self.table = InstallsTable(self.clock, CIPHER)
 
     def store(self, clock: Clock | None = None) -> InstallStore:
         """See StoreHarness."""
-        return InMemoryInstallStore(self._table, clock or self.clock)
+        return InMemoryInstallStore(self.table, clock or self.clock)
 
     async def away(self) -> InstallStore:
         """See StoreHarness."""
-        store = InMemoryInstallStore(self._table, self.clock)
+        store = InMemoryInstallStore(self.table, self.clock)
         store.faults.away = True
         return store
 
     async def end_claim(self, key: InstallKey = KEY) -> None:
         """See StoreHarness."""
-        with self._table.written(key) as row:
+        with self.table.written(key) as row:
             row.install = replace(row.install, claim_ends_at=self.clock.now())
             row.due_at = self.clock.now()
 
     async def copy_access_token(self, source: InstallKey, target: InstallKey) -> None:
         """See StoreHarness."""
-        self._table.rows[target].access_token = self._table.rows[source].access_token
+        self.table.rows[target].access_token = self.table.rows[source].access_token
 
     async def copy_refresh_token_to_access_token(self, key: InstallKey) -> None:
         """See StoreHarness."""
-        self._table.rows[key].access_token = self._table.rows[key].refresh_token
+        self.table.rows[key].access_token = self.table.rows[key].refresh_token
 
     async def set_generation(self, key: InstallKey, generation: int) -> None:
         """See StoreHarness."""
-        with self._table.written(key) as row:
+        with self.table.written(key) as row:
             row.install = replace(row.install, generation=generation)
 
     async def close(self) -> None:

@@ -7,16 +7,19 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.claims import WEBHOOK_PURPOSES, Claim, ClaimTerms, Ending, Purpose
+from broker.domain.claims import WEBHOOK_PURPOSES, Claim, ClaimHeld, ClaimTerms, Ending, Purpose
 from broker.domain.errors import BrokerError
+from broker.domain.history import AttemptRecord
 from broker.domain.installs import Holding, Install, IssuedTokens
 from broker.domain.states import InstallEvent
 from broker.ports import Resolution
 from tests.contract.store_harness import MemoryHarness, PostgresHarness, StoreHarness
+from tests.fakes.clock import NOON
 from tests.fakes.samples import CLAIM_LIFE, COMPANY, KEY, issued, route_webhook
 
 STORY_LENGTH = 80
 DIGESTS = (b"one", b"two")
+TRACEPARENTS = ("", "00-one-a-01", "00-two-b-01")
 ENDING_EVENTS = (InstallEvent.MINT_REFUSED, InstallEvent.QUARANTINED, InstallEvent.UNINSTALLED)
 
 
@@ -47,9 +50,10 @@ class Teller:
         )
         which = dice.random()
         try:
-            return verb, noted(await self._do(verb, which, dice, pair))
+            answer = noted(await self._do(verb, which, dice, pair))
         except BrokerError as error:
-            return verb, type(error).__name__
+            answer = type(error).__name__
+        return verb, answer, noted(list(await self._store.history(KEY)))
 
     async def _do(self, verb: str, which: float, dice: random.Random, pair: IssuedTokens) -> object:
         install = (await self._harness.found()).install
@@ -68,6 +72,7 @@ class Teller:
             purpose,
             install.generation - (dice.random() < 0.2),
             dice.choice(DIGESTS) if purpose in WEBHOOK_PURPOSES else None,
+            dice.choice(TRACEPARENTS),
         )
         match verb:
             case "claim":
@@ -98,7 +103,12 @@ def noted(answer: object) -> object:
     match answer:
         case Claim():
             token = answer.refresh_token.reveal() if answer.refresh_token else None
-            return answer.attempt, answer.generation, token, answer.was_in_doubt, answer.failures
+            numbers = (answer.attempt, answer.generation, answer.presentations, answer.failures)
+            return *numbers, token, answer.was_in_doubt
+        case ClaimHeld():
+            return answer.traceparent
+        case AttemptRecord():
+            return replace(answer, began_at=None, ended_at=NOON)
         case Holding():
             token = answer.access_token.reveal() if answer.access_token else None
             return noted(answer.install), token, answer.token_type
@@ -112,6 +122,7 @@ def noted(answer: object) -> object:
                 answer.in_doubt,
                 answer.rejected,
                 answer.exchange_owed,
+                answer.fetched_in,
             )
             return *known, failures, ending, answer.claim_ends_at is not None
         case tuple() | list():

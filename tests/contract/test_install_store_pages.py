@@ -1,18 +1,20 @@
 """InstallStore: lists of installs, and a database that is away."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from broker.domain.errors import StoreUnavailable
 from broker.domain.identifiers import InstallKey
-from broker.domain.states import InstallState
+from broker.domain.states import InstallEvent, InstallState
 from broker.ports import InstallFilter, InstallStore, Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.clock import NOON
-from tests.fakes.samples import ACCESS_LIFE, COMPANY, KEY, due, exchange, issued, route_webhook
+from tests.fakes.samples import ACCESS_LIFE, COMPANY, KEY, due, exchange, forced, issued, route_webhook
 
 EVERYTHING = InstallFilter()
+TIMEOUT = Resolution("timeout", ACCESS_LIFE, in_doubt=True)
 # In order. Digits, capitals, small letters and punctuation sort as their ASCII codes do.
 KEYS = [
     InstallKey("10", "1"),
@@ -92,6 +94,29 @@ async def test_page_tells_of_an_install_what_find_tells(harness: StoreHarness) -
     assert listed.validity is not None
 
 
+async def test_failing_installs_are_those_whose_last_attempt_failed(harness: StoreHarness) -> None:
+    """What an engineer asks first at night; a success, or a deletion, ends it."""
+    for key in KEYS[:5]:
+        await harness.installed(key=key)
+    store = harness.store()
+    refused = Resolution("invalid_install", ACCESS_LIFE, in_doubt=True, event=InstallEvent.MINT_REFUSED)
+    for place, resolution in enumerate([TIMEOUT, refused, TIMEOUT, TIMEOUT]):
+        await store.resolve(await harness.take(due(1), KEYS[place]), resolution)
+    await store.keep(await harness.take(forced(1), KEYS[2]), issued(harness.clock.now()))
+    await store.bury(KEYS[3])
+    failing = InstallFilter(failing=True)
+    assert await keys_of(store, failing) == KEYS[:2]
+    assert await keys_of(store, replace(failing, state=InstallState.ACTIVE)) == KEYS[:1]
+    assert [i.key for i in await store.page(failing, after=KEYS[0], limit=5)] == [KEYS[1]]
+    assert [install.failing for install in await store.page(EVERYTHING, after=None, limit=5)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 Verb = Callable[[InstallStore, StoreHarness], Awaitable[object]]
 
 
@@ -100,8 +125,7 @@ async def _keep(store: InstallStore, harness: StoreHarness) -> object:
 
 
 async def _resolve(store: InstallStore, harness: StoreHarness) -> object:
-    resolution = Resolution("timeout", ACCESS_LIFE, in_doubt=True)
-    return await store.resolve(await harness.take(due(1)), resolution)
+    return await store.resolve(await harness.take(due(1)), TIMEOUT)
 
 
 VERBS: dict[str, Verb] = {

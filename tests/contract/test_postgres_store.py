@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Final
 
@@ -12,8 +13,12 @@ from psycopg import sql
 
 from broker.adapters.clock import SteadyClock
 from broker.adapters.postgres.connections import Connections
+from broker.adapters.postgres.resealing import COLUMNS
+from broker.adapters.postgres.rows import seal_context
 from broker.adapters.postgres.store import PostgresInstallStore
+from broker.domain.claims import ClaimHeld
 from broker.domain.errors import Overloaded, StoreUnavailable
+from broker.domain.history import UNKNOWN
 from broker.domain.secret import Secret
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.contract.store_harness import IMPATIENCE, PATIENCE, PostgresHarness
@@ -21,6 +26,7 @@ from tests.databases import direct_url
 from tests.fakes.samples import ACCESS_LIFE, CIPHER, KEY, due, issued
 from tests.fakes.steps import turn
 
+TRACEPARENT: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BERLIN: Final = "&options=-c%20timezone%3DEurope/Berlin"
 
 
@@ -152,6 +158,54 @@ async def test_f32_row_that_another_session_holds_is_waited_for_within_bounds(
             with pytest.raises(StoreUnavailable):
                 await store.claim(KEY, due(1))
     assert not (await harness.found()).install.in_doubt
+
+
+# As the release before the history took claims and stored pairs, in short.
+CLAIM_OF_THE_RELEASE_BEFORE: Final = """
+UPDATE token_broker.installs
+SET attempt = attempt + 1, claim_id = gen_random_uuid(), in_doubt = true, claim_owner = 'before',
+    claim_expires_at = clock_timestamp() + interval '1 hour'
+WHERE {}
+"""
+PAIR_OF_THE_RELEASE_BEFORE: Final = """
+UPDATE token_broker.installs
+SET generation = generation + 1, stored_attempt = attempt, in_doubt = false, claim_owner = NULL,
+    claim_expires_at = NULL, access_token = %(access_token)s, refresh_token = %(refresh_token)s
+WHERE {}
+"""
+
+
+async def test_f44_what_the_release_before_writes_is_not_mistaken_for_our_own(
+    harness: PostgresHarness,
+) -> None:
+    """It runs beside us while a deployment rolls, and leaves our columns as they were."""
+    await harness.installed()
+    traced = await harness.take(replace(due(1), traceparent=TRACEPARENT))
+    await harness.store().keep(traced, issued(harness.clock.now()))
+    await harness.take(
+        replace(due(2), traceparent=TRACEPARENT)
+    )  # Killed, and its refresh token was presented once.
+    await harness.end_claim()
+    await harness.execute(CLAIM_OF_THE_RELEASE_BEFORE, KEY)
+    held = await harness.store().claim(KEY, due(2))
+    assert isinstance(held, ClaimHeld)
+    assert held.traceparent == ""
+    await harness.end_claim()
+    minting = await harness.take(due(2))
+    assert minting.presentations == 0
+    noted = (await harness.store().history(KEY))[0]
+    assert (noted.attempt, noted.ending, noted.owner) == (4, UNKNOWN, "before")
+    assert (noted.purpose, noted.began_at, noted.trace_id) == ("", None, "")
+    assert (await harness.found()).install.fetched_in == TRACEPARENT
+    tokens = {column: CIPHER.seal(Secret(column), seal_context(column, KEY, 3)) for column in COLUMNS}
+    await harness.execute(PAIR_OF_THE_RELEASE_BEFORE, KEY, **tokens)
+    assert (await harness.found()).install.fetched_in == ""
+    claim = await harness.take(replace(due(3), traceparent=TRACEPARENT))
+    assert (claim.presentations, claim.install.fetched_in) == (1, "")
+    assert (await harness.found()).install.fetched_in == ""
+    await harness.execute(CLAIM_OF_THE_RELEASE_BEFORE, KEY)
+    await harness.end_claim()
+    assert (await harness.take(due(3))).attempt == claim.attempt + 2
 
 
 async def test_database_keeps_no_token_in_plain(harness: PostgresHarness, database: str) -> None:

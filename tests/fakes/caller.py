@@ -6,6 +6,7 @@ from typing import Final
 
 from broker.domain.callers import Caller, KnownBy, Operation
 from broker.domain.errors import BrokerError
+from broker.domain.history import AttemptRecord
 from broker.domain.installs import Install
 from broker.ports import InstallFilter
 from broker.service.batch_get_tokens import Wanted
@@ -34,6 +35,10 @@ class InstallsOfACaller:
         """RefreshInstall."""
         call = self._call(Operation.REFRESH_INSTALL)
         return await self._use_cases.installs.refresh(call, plugin_id, install_id)
+
+    async def history(self, install: Install) -> Sequence[AttemptRecord]:
+        """What GetInstall and RefreshInstall tell besides."""
+        return await self._use_cases.installs.history(install)
 
     async def delete(self, plugin_id: str, install_id: str) -> Install:
         """DeleteInstall."""

@@ -13,21 +13,20 @@ from broker.domain.claims import (
     Claim,
     ClaimHeld,
     ClaimTerms,
-    Ending,
     Verdict,
     confirmed_company,
     decide,
-    ending_of,
-    next_generation,
     presentable,
 )
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
+from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Validity
-from broker.domain.states import SERVING_STATES, InstallEvent, InstallState, after
+from broker.domain.installs import Holding, Install, IssuedTokens, Validity
+from broker.domain.states import SERVING_STATES, InstallEvent, InstallState
 from broker.domain.webhooks import RouteWebhook
 from broker.ports import Clock, DueInstall, InstallFilter, Resolution
 from tests.fakes.installs_table import InstallsTable, Row, moved
+from tests.fakes.row_writes import RowWrites
 from tests.fakes.steps import Steps
 from tests.fakes.store_faults import Moment, StoreFaults
 
@@ -49,6 +48,7 @@ class InMemoryInstallStore:
         self._table = table
         self._clock = clock
         self._steps = steps or Steps()
+        self._writes = RowWrites(table, clock)
 
     async def find(self, key: InstallKey) -> Install | None:
         """See InstallStore."""
@@ -61,6 +61,12 @@ class InMemoryInstallStore:
         async with self._verb("find_holding"):
             row = self._table.rows.get(key)
             return self._holding(row) if row is not None else None
+
+    async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
+        """See InstallStore."""
+        async with self._verb("history"):
+            row = self._table.rows.get(key)
+            return row.history if row is not None else ()
 
     async def page(
         self, install_filter: InstallFilter, *, after: InstallKey | None, limit: int
@@ -106,27 +112,29 @@ class InMemoryInstallStore:
         async with self._verb("keep"):
             stored = self._row(claim.key)
             if stored.stored_attempt < claim.attempt:
-                self._store_pair(claim, issued)
+                with self._table.written(claim.key) as row:
+                    self._writes.store_pair(row, claim, issued)
             elif stored.stored_claim_id != claim.claim_id:
                 if stored.install.state is InstallState.UNINSTALLED:
                     raise InstallNotFound
                 with self._table.written(claim.key) as row:
+                    self._writes.note_lost(row, claim)
                     row.doubted_attempt = row.install.attempt
                     row.install = replace(row.install, in_doubt=True)
                     if row.install.state in SERVING_STATES:
-                        row.due_at = self._not_before(row.install.claim_ends_at)
+                        row.due_at = self._writes.not_before(row.install.claim_ends_at)
             return self._holding(self._row(claim.key))
 
     async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
         """See InstallStore."""
         async with self._verb("resolve"):
             if self._row(claim.key).claim_id == claim.claim_id:
-                if resolution.event is InstallEvent.UNINSTALLED:
-                    self._bury(claim.key)
-                else:
-                    with self._table.written(claim.key) as row:
-                        doubted = row.doubted_attempt >= claim.attempt
-                        self._end(row, replace(resolution, in_doubt=resolution.in_doubt or doubted))
+                with self._table.written(claim.key) as row:
+                    self._writes.note_end(row, claim, resolution.kind)
+                    if resolution.event is InstallEvent.UNINSTALLED:
+                        self._writes.bury(row)
+                    else:
+                        self._writes.end(row, claim, resolution)
             return self._holding(self._row(claim.key))
 
     async def reject(self, key: InstallKey, generation: int, cool_down: timedelta) -> tuple[Holding, bool]:
@@ -144,7 +152,7 @@ class InMemoryInstallStore:
                     failure = row.install.failure
                     row.rejected_at = now
                     if row.install.state in SERVING_STATES:
-                        row.due_at = self._not_before(
+                        row.due_at = self._writes.not_before(
                             row.install.claim_ends_at, failure.retry_at if failure is not None else None
                         )
                     row.install = replace(row.install, rejected=True)
@@ -165,7 +173,10 @@ class InMemoryInstallStore:
     async def bury(self, key: InstallKey) -> Install:
         """See InstallStore."""
         async with self._verb("bury"):
-            self._bury(key)
+            self._row(key)
+            with self._table.written(key) as row:
+                self._writes.note_unheard(row)
+                self._writes.bury(row)
             return moved(self._row(key).install, self._shift())
 
     @asynccontextmanager
@@ -181,28 +192,8 @@ class InMemoryInstallStore:
         if fault is not None:
             raise fault[1]
 
-    def _bury(self, key: InstallKey) -> None:
-        attempt = self._row(key).install.attempt + 1
-        with self._table.written(key) as row:
-            row.install = replace(
-                row.install,
-                state=after(row.install.state, InstallEvent.UNINSTALLED),
-                validity=None,
-                in_doubt=False,
-                attempt=attempt,
-                claim_ends_at=None,
-                exchange_owed=False,
-                failure=None,
-            )
-            row.token_type, row.access_token, row.refresh_token = "", None, None
-            row.stored_attempt, row.due_at = attempt, None
-            row.claim_id = row.stored_claim_id = None
-
-    def _not_before(self, *moments: datetime | None) -> datetime:
-        return max([self._table.clock.now(), *(moment for moment in moments if moment is not None)])
-
     def _shift(self) -> timedelta:
-        return self._clock.now() - self._table.clock.now()
+        return self._writes.shift()
 
     def _holding(self, row: Row) -> Holding:
         return self._table.holding(row, self._shift())
@@ -230,7 +221,8 @@ class InMemoryInstallStore:
             case Verdict.ADOPT:
                 return self._holding(row)
             case Verdict.WAIT if row.install.claim_ends_at is not None:
-                return ClaimHeld(row.install.claim_ends_at - now)
+                traceparent = row.claimed.traceparent if row.claimed is not None else ""
+                return ClaimHeld(row.install.claim_ends_at - now, traceparent)
             case Verdict.BACK_OFF if failure is not None:
                 return BackingOff(self._holding(row), failure, failure.retry_at - now)
         return self._take(row.install.key, terms, now)
@@ -239,76 +231,28 @@ class InMemoryInstallStore:
         before = self._row(key)
         install = before.install
         may_present = presentable(install, terms, now)
+        refresh_token = self._table.refresh_token(before) if may_present else None
         claim = Claim(
             install=moved(install, self._shift()),
             attempt=install.attempt + 1,
             claim_id=uuid4(),
+            owner=terms.owner,
             generation=max(install.generation, terms.seen_generation or 0),
+            began_at=self._clock.now(),
             expires_at=self._clock.now() + terms.life,
-            refresh_token=self._table.refresh_token(before) if may_present else None,
+            refresh_token=refresh_token,
+            presentations=before.presentations + 1 if refresh_token is not None else 0,
+            traceparent=terms.traceparent,
             purpose=terms.purpose,
             company_id=confirmed_company(install),
             webhook_digest=terms.webhook_digest,
         )
         with self._table.written(key) as row:
-            row.claim_id, row.due_at = claim.claim_id, now + terms.life
+            self._writes.note_unheard(row)
+            row.claim_id, row.claimed, row.due_at = claim.claim_id, claim, now + terms.life
+            row.presentations = claim.presentations or row.presentations
             row.install = replace(install, attempt=claim.attempt, in_doubt=True, claim_ends_at=row.due_at)
         return claim
-
-    def _store_pair(self, claim: Claim, issued: IssuedTokens) -> None:
-        with self._table.written(claim.key) as row:
-            install, newest = row.install, row.claim_id == claim.claim_id
-            settled = newest and row.doubted_attempt < claim.attempt
-            if not newest:
-                row.doubted_attempt = max(install.attempt, claim.attempt)
-            refresh_token, kept_end = issued.refresh_token, None
-            if refresh_token is None and not issued.minted and install.validity is not None:
-                refresh_token = self._table.refresh_token(row)
-                kept_end = install.validity.refresh_token_expires_at
-            generation = next_generation(install.generation, claim)
-            age = self._clock.now() - issued.requested_at
-            validity = self._table.next_validity(claim.key, generation, issued, age, kept_end)
-            self._table.put_tokens(row, generation, issued.access_token, refresh_token, validity)
-            row.token_type = issued.token_type
-            row.stored_attempt, row.stored_claim_id = claim.attempt, claim.claim_id
-            row.webhook_digest = claim.webhook_digest or row.webhook_digest
-            claim_ends_at = None if newest else install.claim_ends_at
-            row.due_at = validity.refresh_due_at if settled else self._not_before(claim_ends_at)
-            row.install = replace(
-                row.install,
-                state=after(install.state, InstallEvent.PAIR_STORED),
-                company_id=issued.company_id or install.company_id,
-                in_doubt=not settled,
-                claim_ends_at=claim_ends_at,
-                attempt=max(install.attempt, claim.attempt),
-                exchange_owed=False,
-                rejected=False,
-                failure=None,
-                last_attempt=EndedAttempt(ending_of(claim, issued), self._table.clock.now()),
-            )
-
-    def _end(self, row: Row, resolution: Resolution) -> None:
-        now, install = self._table.clock.now(), row.install
-        state = after(install.state, resolution.event) if resolution.event else install.state
-        failure = install.failure
-        if resolution.kind != Ending.SUPERSEDED:
-            count = failure.count if failure is not None else 0
-            failure = Failure(resolution.kind, count + 1, now, now + resolution.retry_in)
-        row.due_at = None
-        owed = install.exchange_owed and resolution.event is None
-        if state in SERVING_STATES or owed:
-            row.due_at = now + resolution.retry_in
-            if install.validity is not None and not (resolution.in_doubt or install.rejected):
-                row.due_at = max(row.due_at, install.validity.refresh_due_at)
-        row.install = replace(
-            install,
-            state=state,
-            in_doubt=resolution.in_doubt,
-            claim_ends_at=None,
-            exchange_owed=owed,
-            failure=failure,
-            last_attempt=EndedAttempt(resolution.kind, now),
-        )
 
 
 def _fits(install: Install, install_filter: InstallFilter) -> bool:
@@ -316,4 +260,5 @@ def _fits(install: Install, install_filter: InstallFilter) -> bool:
         install_filter.plugin_id in {None, install.key.plugin_id}
         and install_filter.company_id in {None, install.company_id}
         and install_filter.state in {None, install.state}
+        and (install.failing or not install_filter.failing)
     )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from broker.domain.claims import Claim
 from broker.domain.freshness import due_after
+from broker.domain.history import KEPT_ATTEMPTS, AttemptRecord
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens, Validity
 from broker.domain.secret import Secret
@@ -16,7 +18,11 @@ from broker.ports import Cipher, Clock
 
 @dataclass(slots=True)
 class Row:
-    """An install as it is stored. All times are on the table's clock; `install` changes by replacement."""
+    """An install as it is stored. All times are on the table's clock; `install` changes by replacement.
+
+    Attributes:
+        claimed: the claim that was taken last.
+    """
 
     install: Install
     token_type: str = ""
@@ -29,6 +35,13 @@ class Row:
     due_at: datetime | None = None
     rejected_at: datetime | None = None
     webhook_digest: bytes | None = None
+    claimed: Claim | None = None
+    presentations: int = 0
+    history: tuple[AttemptRecord, ...] = ()
+
+    def note(self, record: AttemptRecord) -> None:
+        """Put a record in front of the history."""
+        self.history = (record, *self.history)[:KEPT_ATTEMPTS]
 
 
 class InstallsTable:

@@ -16,6 +16,7 @@ from broker import app, offline
 from broker.config import load_settings
 from broker.sandbox.simulated_envoy import SimulatedApp
 from broker.sandbox.simulated_envoy.webhooks import SIGNATURE_HEADER, sign
+from broker.telemetry.exporters import Telemetry
 from tests.databases import direct_url
 from tests.integration.served_envoy import APP, ServedEnvoy
 from tokenbroker.v1 import installs_pb2, installs_pb2_grpc, token_broker_pb2, token_broker_pb2_grpc
@@ -180,7 +181,7 @@ async def served_broker(
 ) -> AsyncIterator[ServedBroker]:
     """Runs a broker; `ready`: returns when it serves."""
     environ = settings_for(database, envoy_url(envoy), apps=apps, **variables)
-    broker = app.Broker(load_settings(environ), tracing=False)
+    broker = app.Broker(load_settings(environ), Telemetry(scraped=False))
     await broker.start()
     try:
         if ready:

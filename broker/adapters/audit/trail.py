@@ -47,6 +47,7 @@ from broker.adapters.audit.sinks import Sink, SinkThread
 from broker.domain.audit import AuditRecord
 from broker.domain.errors import AuditUnavailable
 from broker.domain.secret import Secret
+from broker.telemetry import metrics
 
 # How long a write may take: longer than a disk's hiccup, shorter than callers wait.
 PATIENCE: Final = timedelta(seconds=2)
@@ -103,6 +104,7 @@ class AuditTrail:
         self._gathering = _Batch()
         self._crowd = Crowd()
         self._flight: _Batch | None = None
+        self._begun_at = 0.0
         self._alarm: asyncio.TimerHandle | None = None
         self._upkeep: asyncio.TimerHandle | None = None
         self._is_open = self._is_overdue = self._owes_checkpoint = False
@@ -114,6 +116,11 @@ class AuditTrail:
         self._is_open = True
         self._begin()
         await self._until_idle()
+
+    @property
+    def pending(self) -> int:
+        """How many records wait to be written, or are being."""
+        return len(self._gathering.records) + (len(self._flight.records) if self._flight is not None else 0)
 
     async def write(self, record: AuditRecord) -> None:
         if not self._is_open or self._is_overdue or len(self._gathering.records) >= self._max_waiting:
@@ -168,6 +175,7 @@ class AuditTrail:
     def _begin(self, *, closing: bool = False) -> None:
         """Hand what has gathered, and what the chain itself needs, to the thread."""
         self._flight, self._gathering = self._gathering, _Batch()
+        self._begun_at = self._loop.time()
         self._alarm = self._loop.call_later(self._patience.total_seconds(), self._late)
         self._thread.write(
             self._lines(self._flight.records, closing=closing).encode(), self._landed_in_thread
@@ -194,6 +202,8 @@ class AuditTrail:
     def _landed(self, failure: str | None) -> None:
         """A write has come back."""
         batch, self._flight = self._flight, None
+        if failure is None:
+            metrics.audit_writes.record(self._loop.time() - self._begun_at)
         if self._alarm is not None:
             self._alarm.cancel()
         self._is_overdue = False

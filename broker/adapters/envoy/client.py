@@ -41,6 +41,7 @@ from broker.domain.installs import IssuedTokens
 from broker.domain.secret import Secret
 from broker.domain.token_url import check_token_url
 from broker.ports import Clock
+from broker.telemetry import spans
 
 CONNECT_LIMIT: Final = timedelta(seconds=5)
 # Connecting has two steps, TCP and TLS, each with this share of the call's limit at most, so that the limit on
@@ -81,11 +82,13 @@ class EnvoyClient:
         clock: Clock,
         form: RequestForm = RequestForm.MULTIPART,
         authentication: ClientAuthentication = ClientAuthentication.BODY,
+        propagates_trace: bool = False,
         connect_limit: timedelta = CONNECT_LIMIT,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Raises ValueError if the client secret may not be sent to `token_url`.
 
+        `propagates_trace`: Envoy is told in whose trace it is called, which is nothing that it documents.
         `ssl_context` replaces the one that verifies by httpx's own list of authorities.
         """
         check_token_url(token_url)
@@ -93,6 +96,7 @@ class EnvoyClient:
         self._clock = clock
         self._form = form
         self._authentication = authentication
+        self._propagates_trace = propagates_trace
         self._connect_limit = connect_limit
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
 
@@ -130,7 +134,7 @@ class EnvoyClient:
             client.stream(
                 "POST",
                 self._token_url,
-                headers=request.headers,
+                headers={**request.headers, **(spans.outbound_headers() if self._propagates_trace else {})},
                 content=request.content,
                 extensions={"trace": progress.note},
             ) as response,

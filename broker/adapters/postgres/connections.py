@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 import structlog
@@ -103,6 +103,15 @@ def check_database_url(database_url: Secret) -> None:
         raise ValueError("is no connection string that libpq can read") from None
 
 
+class PoolUsage(NamedTuple):
+    """Connections in use and idle, what waits for one, and as many as there may be."""
+
+    used: int
+    idle: int
+    waiting: int
+    at_most: int
+
+
 class Connections:
     """A bounded pool. Statements are never prepared, so a transaction-mode PgBouncer may stand in between."""
 
@@ -138,6 +147,12 @@ class Connections:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def usage(self) -> PoolUsage:
+        """How the connections are used now."""
+        stats = self._pool.get_stats()
+        size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
+        return PoolUsage(size - idle, idle, stats.get("requests_waiting", 0), self._pool.max_size)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -11,6 +11,7 @@ from broker.domain.secret import Secret
 _GRANTS: Final = (
     "GRANT USAGE ON SCHEMA token_broker TO {role}",
     "GRANT SELECT, INSERT, UPDATE ON token_broker.installs, token_broker.provider_health TO {role}",
+    "GRANT SELECT, UPDATE ON token_broker.census TO {role}",
     "GRANT SELECT ON token_broker.migrations TO {role}",
 )
 

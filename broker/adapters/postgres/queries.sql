@@ -1,18 +1,30 @@
 -- Every statement that a running broker or `token-broker keys` sends, by name. All times are the database's.
+-- {seen} and {row} stand for what the first two list: what a look-up tells; and with what the protocol needs besides, a
+-- whole row, save its history, which only people read.
+
+-- name: seen
+plugin_id, install_id, company_id, state, generation, token_type, access_token,
+issued_at, expires_at, refresh_due_at, refresh_token_expires_at, attempt, in_doubt, claim_expires_at, exchange_owed,
+rejected_generation, failure_kind, failure_count, failed_at, retry_at, last_ending, last_ended_at,
+noted_generation, stored_traceparent, created_at, updated_at, clock_timestamp() AS now
+
+-- name: row
+{seen}, refresh_token, stored_attempt, doubted_attempt, claim_owner, claim_id, stored_claim_id, rejected_at,
+webhook_digest, noted_attempt, claim_purpose, claim_began_at, claim_traceparent, presentations
 
 -- name: find
-SELECT *, clock_timestamp() AS now
+SELECT {seen}
 FROM token_broker.installs
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
 -- name: lock
-SELECT *, clock_timestamp() AS now
+SELECT {row}
 FROM token_broker.installs
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 FOR UPDATE;
 
 -- name: lock_unless_locked
-SELECT *, clock_timestamp() AS now
+SELECT {row}
 FROM token_broker.installs
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
 FOR UPDATE SKIP LOCKED;
@@ -23,16 +35,6 @@ SELECT plugin_id, install_id, generation, statement_timestamp() - due_at AS over
 FROM token_broker.installs
 WHERE due_at <= statement_timestamp() AND plugin_id <> ALL (%(except_for)s)
 ORDER BY due_at
-LIMIT %(limit)s;
-
--- name: page
-SELECT *, clock_timestamp() AS now
-FROM token_broker.installs
-WHERE (plugin_id, install_id) > (%(after_plugin_id)s, %(after_install_id)s)
-  AND (%(plugin_id)s::text IS NULL OR plugin_id = %(plugin_id)s)
-  AND (%(company_id)s::text IS NULL OR company_id = %(company_id)s)
-  AND (%(state)s::text IS NULL OR state = %(state)s)
-ORDER BY plugin_id, install_id
 LIMIT %(limit)s;
 
 -- name: enrol
@@ -47,15 +49,25 @@ SET exchange_owed = true,
 WHERE installs.state IN ('reauthorization_required', 'uninstalled');
 
 -- name: take_claim
--- Due again when the claim ends: if its holder is never heard of, another attempt must follow.
+-- Due again when the claim ends: if its holder is never heard of, another attempt must follow. `ended`: the record of
+-- the claim before, if that is what became of it.
 UPDATE token_broker.installs
-SET attempt          = %(attempt)s,
-    claim_id         = %(claim_id)s,
-    in_doubt         = true,
-    claim_owner      = %(owner)s,
-    claim_expires_at = clock_timestamp() + %(life)s,
-    due_at           = clock_timestamp() + %(life)s,
-    updated_at       = clock_timestamp()
+SET attempt            = %(attempt)s,
+    claim_id           = %(claim_id)s,
+    in_doubt           = true,
+    claim_owner        = %(owner)s,
+    claim_expires_at   = clock_timestamp() + %(life)s,
+    due_at             = clock_timestamp() + %(life)s,
+    noted_attempt      = %(attempt)s,
+    claim_purpose      = %(purpose)s,
+    claim_began_at     = clock_timestamp(),
+    claim_traceparent  = %(traceparent)s,
+    noted_generation   = generation,
+    stored_traceparent = CASE WHEN noted_generation = generation THEN stored_traceparent END,
+    presentations      = %(presentations)s,
+    recent_attempts    = CASE WHEN claim_owner IS NULL THEN recent_attempts
+                              ELSE (%(ended)s || recent_attempts) - %(kept)s::int END,
+    updated_at         = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
 -- name: store_pair
@@ -89,22 +101,29 @@ SET state                    = %(state)s,
     failed_at                = NULL,
     retry_at                 = NULL,
     webhook_digest           = coalesce(%(webhook_digest)s, webhook_digest),
+    noted_generation         = %(generation)s,
+    stored_traceparent       = %(traceparent)s,
+    presentations            = 0,
+    recent_attempts          = (%(ended)s || recent_attempts) - %(kept)s::int,
     last_ending              = %(ending)s,
     last_ended_at            = clock_timestamp(),
     updated_at               = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: lose_fence
--- Which of the two pairs Envoy issued later nobody knows, also if another attempt is about to store.
+-- Which of the two pairs Envoy issued later nobody knows, also if another attempt is about to store. When it is told
+-- again, since the first time's fate was unknown, one record of it does.
 UPDATE token_broker.installs
 SET in_doubt        = true,
     doubted_attempt = attempt,
     due_at          = CASE WHEN state IN ('provisional', 'active')
                            THEN greatest(claim_expires_at, clock_timestamp()) END,
+    recent_attempts = CASE WHEN recent_attempts @> %(same)s THEN recent_attempts
+                           ELSE (%(ended)s || recent_attempts) - %(kept)s::int END,
     updated_at      = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: resolve
 -- The row is locked, and this is still the newest attempt.
@@ -119,11 +138,13 @@ SET state            = %(state)s,
     failure_count    = failure_count + 1,
     failed_at        = clock_timestamp(),
     retry_at         = clock_timestamp() + %(retry_in)s,
+    presentations    = %(presentations)s,
+    recent_attempts  = (%(ended)s || recent_attempts) - %(kept)s::int,
     last_ending      = %(kind)s,
     last_ended_at    = clock_timestamp(),
     updated_at       = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: end_superseded
 -- The row is locked, and this is still the newest attempt: it met another's pair, which is no failure.
@@ -132,11 +153,12 @@ SET in_doubt         = %(in_doubt)s,
     claim_owner      = NULL,
     claim_expires_at = NULL,
     due_at           = %(due_at)s,
+    recent_attempts  = (%(ended)s || recent_attempts) - %(kept)s::int,
     last_ending      = %(kind)s,
     last_ended_at    = clock_timestamp(),
     updated_at       = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: reject
 -- The row is locked, the generation is the newest, and the cool-down is over.
@@ -147,7 +169,7 @@ SET rejected_generation = generation,
                                THEN greatest(claim_expires_at, retry_at, clock_timestamp()) END,
     updated_at          = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: store_provisional
 -- The row is locked, and has never had a token set.
@@ -160,10 +182,10 @@ SET generation     = %(generation)s,
     refresh_due_at = %(issued_at)s,
     updated_at     = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: bury
--- The attempt number and the fence move on together, so that no attempt under way can store.
+-- The row is locked. The attempt number and the fence move on together, so that no attempt under way can store.
 UPDATE token_broker.installs
 SET state                    = 'uninstalled',
     token_type               = '',
@@ -177,6 +199,9 @@ SET state                    = 'uninstalled',
     stored_attempt           = attempt + 1,
     claim_id                 = NULL,
     stored_claim_id          = NULL,
+    claim_traceparent        = NULL,
+    stored_traceparent       = NULL,
+    presentations            = 0,
     in_doubt                 = false,
     exchange_owed            = false,
     claim_owner              = NULL,
@@ -186,9 +211,12 @@ SET state                    = 'uninstalled',
     failure_count            = 0,
     failed_at                = NULL,
     retry_at                 = NULL,
+    recent_attempts          = (%(ended)s || recent_attempts) - %(kept)s::int,
+    last_ending              = coalesce(%(ending)s, last_ending),
+    last_ended_at            = CASE WHEN %(ending)s::text IS NULL THEN last_ended_at ELSE clock_timestamp() END,
     updated_at               = clock_timestamp()
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s
-RETURNING *, clock_timestamp() AS now;
+RETURNING {seen};
 
 -- name: seal_page
 -- Which keys seal the installs behind one: in pages, so that no statement takes longer for a larger table.

@@ -54,6 +54,7 @@ def install_of(row: Row, asked_at: datetime) -> Install:
         # For people: as they stand there, so that two looks see the same.
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        fetched_in=(row["stored_traceparent"] or "") if _generation_is_noted(row) else "",
     )
 
 
@@ -89,6 +90,16 @@ def refuse_foreign(row: Row, cipher: Cipher) -> None:
         row[column] is not None and cipher.is_foreign(row[column]) for column in (ACCESS_TOKEN, REFRESH_TOKEN)
     ):
         raise SealBroken("a stored token was sealed with a key that is not in this broker's keyset")
+
+
+def claim_traceparent_of(row: Row) -> str:
+    """The traceparent of the attempt under way, or "": the previous release takes claims and says none."""
+    return row["claim_traceparent"] or "" if row["noted_attempt"] == row["attempt"] else ""
+
+
+def presentations_of(row: Row) -> int:
+    """How often the newest generation's refresh token has been presented; not counted by the previous release."""
+    return row["presentations"] if _generation_is_noted(row) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +154,10 @@ def due_at_after(row: Row, state: InstallState, resolution: Resolution) -> datet
     if resolution.in_doubt or wanted_at is None or row["rejected_generation"] == row["generation"]:
         return retry_at
     return max(retry_at, wanted_at)
+
+
+def _generation_is_noted(row: Row) -> bool:
+    return bool(row["noted_generation"] == row["generation"] > 0)
 
 
 def _validity_of(row: Row, shift: timedelta) -> Validity | None:

@@ -8,21 +8,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import uuid4
 
+from broker.adapters.postgres.attempt_history import (
+    noting_end,
+    noting_lost,
+    noting_unheard,
+    records_of,
+)
+from broker.adapters.postgres.claiming import answer_of
 from broker.adapters.postgres.connections import Connection, Connections
 from broker.adapters.postgres.queries import QUERIES
 from broker.adapters.postgres.rows import (
     ACCESS_TOKEN,
-    REFRESH_TOKEN,
     Row,
     due_at_after,
     holding_of,
     install_of,
     key_of,
     new_token_set,
-    open_token,
-    refuse_foreign,
+    presentations_of,
     seal_context,
 )
 from broker.domain.claims import (
@@ -31,14 +35,12 @@ from broker.domain.claims import (
     ClaimHeld,
     ClaimTerms,
     Ending,
-    Verdict,
-    confirmed_company,
-    decide,
     ending_of,
     next_generation,
-    presentable,
+    taken_back,
 )
-from broker.domain.errors import InstallNotFound, ReauthorizationRequired
+from broker.domain.errors import InstallNotFound
+from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, Install, IssuedTokens
 from broker.domain.states import InstallEvent, InstallState, after
@@ -70,6 +72,11 @@ class PostgresInstallStore:
             row = await _one(connection, "find", key)
         return holding_of(row, asked_at, self._cipher) if row is not None else None
 
+    async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
+        async with self._connections.connection() as connection:
+            row = await _one(connection, "history", key)
+        return records_of(row["recent_attempts"]) if row is not None else ()
+
     async def page(
         self, install_filter: InstallFilter, *, after: InstallKey | None, limit: int
     ) -> Sequence[Install]:
@@ -81,6 +88,7 @@ class PostgresInstallStore:
             "plugin_id": install_filter.plugin_id,
             "company_id": install_filter.company_id,
             "state": install_filter.state,
+            "failing": install_filter.failing,
             "limit": limit,
         }
         async with self._connections.connection() as connection:
@@ -111,12 +119,9 @@ class PostgresInstallStore:
                 return ClaimHeld(timedelta(0))
             if row is None:
                 raise InstallNotFound
-            answer = self._answer(row, terms, asked_at)
-            if not isinstance(answer, Claim):
-                return answer
-            named = {"attempt": answer.attempt, "claim_id": answer.claim_id}
-            parameters = {**key._asdict(), **named, "owner": terms.owner, "life": terms.life}
-            await connection.execute(QUERIES["take_claim"], parameters)
+            answer = answer_of(row, terms, asked_at, self._cipher)
+            if isinstance(answer, Claim):
+                await self._take(connection, row, answer, terms.life)
         return answer
 
     async def keep(self, claim: Claim, issued: IssuedTokens) -> Holding:
@@ -128,7 +133,8 @@ class PostgresInstallStore:
             elif row["stored_claim_id"] != claim.claim_id:
                 if row["state"] == InstallState.UNINSTALLED:
                     raise InstallNotFound
-                row = await _written(connection, "lose_fence", claim.key)
+                noted = noting_lost(row, claim, self._clock)
+                row = await _written(connection, "lose_fence", claim.key, **noted)
         return holding_of(row, asked_at, self._cipher)
 
     async def resolve(self, claim: Claim, resolution: Resolution) -> Holding:
@@ -173,10 +179,9 @@ class PostgresInstallStore:
 
     async def bury(self, key: InstallKey) -> Install:
         asked_at = self._clock.now()
-        async with self._connections.connection() as connection:
-            row = await _one(connection, "bury", key)
-        if row is None:
-            raise InstallNotFound
+        async with self._connections.transaction() as connection:
+            row = await _locked(connection, key)
+            row = await _written(connection, "bury", key, ending=None, **noting_unheard(row))
         return install_of(row, asked_at)
 
     async def schema_version(self) -> int:
@@ -186,50 +191,22 @@ class PostgresInstallStore:
             row = await cursor.fetchone()
         return (row or {}).get("version") or 0
 
-    def _answer(
-        self, row: Row, terms: ClaimTerms, asked_at: datetime
-    ) -> Claim | Holding | ClaimHeld | BackingOff:
-        install = install_of(row, asked_at)
-        held_until = row["claim_expires_at"]
-        ends_in = held_until - row["now"] if held_until is not None else timedelta(0)
-        verdict = decide(
-            install,
-            terms,
-            webhook_digest=row["webhook_digest"],
-            claim_expires_at=asked_at + ends_in if held_until is not None else None,
-            now=asked_at,
-        )
-        match verdict:
-            case Verdict.GONE:
-                raise InstallNotFound
-            case Verdict.REAUTHORIZE:
-                raise ReauthorizationRequired
-            case Verdict.ADOPT:
-                return holding_of(row, asked_at, self._cipher)
-            case Verdict.WAIT:
-                return ClaimHeld(ends_in)
-            case Verdict.BACK_OFF if install.failure is not None:
-                holding = holding_of(row, asked_at, self._cipher)
-                return BackingOff(holding, install.failure, install.failure.retry_at - asked_at)
-        return self._claim_on(row, install, terms, asked_at)
-
-    def _claim_on(self, row: Row, install: Install, terms: ClaimTerms, asked_at: datetime) -> Claim:
-        refuse_foreign(row, self._cipher)
-        may_present = presentable(install, terms, asked_at)
-        return Claim(
-            install=install,
-            attempt=install.attempt + 1,
-            claim_id=uuid4(),
-            generation=max(install.generation, terms.seen_generation or 0),
-            expires_at=asked_at + terms.life,
-            refresh_token=open_token(row, REFRESH_TOKEN, self._cipher) if may_present else None,
-            purpose=terms.purpose,
-            company_id=confirmed_company(install),
-            webhook_digest=terms.webhook_digest,
-        )
+    async def _take(self, connection: Connection, row: Row, claim: Claim, life: timedelta) -> None:
+        parameters = {
+            **claim.key._asdict(),
+            "attempt": claim.attempt,
+            "claim_id": claim.claim_id,
+            "owner": claim.owner,
+            "life": life,
+            "purpose": claim.purpose.value,
+            "traceparent": claim.traceparent,
+            "presentations": claim.presentations or presentations_of(row),
+            **noting_unheard(row),
+        }
+        await connection.execute(QUERIES["take_claim"], parameters)
 
     async def _store_pair(self, connection: Connection, row: Row, claim: Claim, issued: IssuedTokens) -> Row:
-        generation = next_generation(row["generation"], claim)
+        generation, ending = next_generation(row["generation"], claim), ending_of(claim, issued)
         newest = row["claim_id"] == claim.claim_id
         tokens = new_token_set(row, issued, generation, self._clock.now(), self._cipher)
         return await _written(
@@ -251,21 +228,28 @@ class PostgresInstallStore:
             newest=newest,
             settled=newest and row["doubted_attempt"] < claim.attempt,
             webhook_digest=claim.webhook_digest,
-            ending=ending_of(claim, issued),
+            traceparent=claim.traceparent,
+            ending=ending,
+            **noting_end(row, claim, self._clock, ending, generation=generation),
         )
 
     async def _end(self, connection: Connection, row: Row, claim: Claim, resolution: Resolution) -> Row:
+        noted = noting_end(row, claim, self._clock, resolution.kind)
         if resolution.event is InstallEvent.UNINSTALLED:
-            return await _written(connection, "bury", claim.key)
+            return await _written(connection, "bury", claim.key, ending=resolution.kind, **noted)
         state = InstallState(row["state"])
         if resolution.event is not None:
             state = after(state, resolution.event)
+        presentations = presentations_of(row) - taken_back(
+            row["generation"], claim, in_doubt=resolution.in_doubt
+        )
         if row["doubted_attempt"] >= claim.attempt:
             resolution = replace(resolution, in_doubt=True)
         ended = {
             "kind": resolution.kind,
             "in_doubt": resolution.in_doubt,
             "due_at": due_at_after(row, state, resolution),
+            **noted,
         }
         if resolution.kind == Ending.SUPERSEDED:
             return await _written(connection, "end_superseded", claim.key, **ended)
@@ -276,6 +260,7 @@ class PostgresInstallStore:
             state=state,
             answered=resolution.event is not None,
             retry_in=resolution.retry_in,
+            presentations=presentations,
             **ended,
         )
 

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtokenbroker/v1/installs.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x04\n\x07Install\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\x12\x12\n\ncompany_id\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.tokenbroker.v1.InstallState\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12-\n\nexpires_in\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10refresh_due_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19refresh_token_expire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_doubt\x18\n \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x03\x12\x34\n\x0clast_failure\x18\x0c \x01(\x0b\x32\x1e.tokenbroker.v1.RefreshFailure\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0clast_attempt\x18\x0f \x01(\x0b\x32\x1c.tokenbroker.v1.EndedAttempt\x12\x10\n\x08rejected\x18\x10 \x01(\x08\"L\n\x0c\x45ndedAttempt\x12\x0e\n\x06\x65nding\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8c\x01\n\x0eRefreshFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12-\n\tfail_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11GetInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\">\n\x12GetInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install\"\x90\x01\n\x13ListInstallsRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.tokenbroker.v1.InstallState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"Z\n\x14ListInstallsResponse\x12)\n\x08installs\x18\x01 \x03(\x0b\x32\x17.tokenbroker.v1.Install\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x15RefreshInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\"B\n\x16RefreshInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install\"=\n\x14\x44\x65leteInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\"A\n\x15\x44\x65leteInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install*\xb1\x01\n\x0cInstallState\x12\x1d\n\x19INSTALL_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INSTALL_STATE_PROVISIONAL\x10\x01\x12\x18\n\x14INSTALL_STATE_ACTIVE\x10\x02\x12*\n&INSTALL_STATE_REAUTHORIZATION_REQUIRED\x10\x03\x12\x1d\n\x19INSTALL_STATE_UNINSTALLED\x10\x04\x32\xf9\x02\n\x08Installs\x12S\n\nGetInstall\x12!.tokenbroker.v1.GetInstallRequest\x1a\".tokenbroker.v1.GetInstallResponse\x12Y\n\x0cListInstalls\x12#.tokenbroker.v1.ListInstallsRequest\x1a$.tokenbroker.v1.ListInstallsResponse\x12_\n\x0eRefreshInstall\x12%.tokenbroker.v1.RefreshInstallRequest\x1a&.tokenbroker.v1.RefreshInstallResponse\x12\\\n\rDeleteInstall\x12$.tokenbroker.v1.DeleteInstallRequest\x1a%.tokenbroker.v1.DeleteInstallResponseB\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtokenbroker/v1/installs.proto\x12\x0etokenbroker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x05\n\x07Install\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\x12\x12\n\ncompany_id\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.tokenbroker.v1.InstallState\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12-\n\nexpires_in\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10refresh_due_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x19refresh_token_expire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08in_doubt\x18\n \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x03\x12\x34\n\x0clast_failure\x18\x0c \x01(\x0b\x32\x1e.tokenbroker.v1.RefreshFailure\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0clast_attempt\x18\x0f \x01(\x0b\x32\x1c.tokenbroker.v1.EndedAttempt\x12\x10\n\x08rejected\x18\x10 \x01(\x08\x12\x30\n\x0frecent_attempts\x18\x11 \x03(\x0b\x32\x17.tokenbroker.v1.Attempt\"\xce\x01\n\x07\x41ttempt\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x03\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12.\n\nbegin_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65nding\x18\x06 \x01(\t\x12\x12\n\ngeneration\x18\x07 \x01(\x03\x12\x10\n\x08trace_id\x18\x08 \x01(\t\"L\n\x0c\x45ndedAttempt\x12\x0e\n\x06\x65nding\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8c\x01\n\x0eRefreshFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12-\n\tfail_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\":\n\x11GetInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\">\n\x12GetInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install\"\xa1\x01\n\x13ListInstallsRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.tokenbroker.v1.InstallState\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x0f\n\x07\x66\x61iling\x18\x06 \x01(\x08\"Z\n\x14ListInstallsResponse\x12)\n\x08installs\x18\x01 \x03(\x0b\x32\x17.tokenbroker.v1.Install\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x15RefreshInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\"B\n\x16RefreshInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install\"=\n\x14\x44\x65leteInstallRequest\x12\x11\n\tplugin_id\x18\x01 \x01(\t\x12\x12\n\ninstall_id\x18\x02 \x01(\t\"A\n\x15\x44\x65leteInstallResponse\x12(\n\x07install\x18\x01 \x01(\x0b\x32\x17.tokenbroker.v1.Install*\xb1\x01\n\x0cInstallState\x12\x1d\n\x19INSTALL_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INSTALL_STATE_PROVISIONAL\x10\x01\x12\x18\n\x14INSTALL_STATE_ACTIVE\x10\x02\x12*\n&INSTALL_STATE_REAUTHORIZATION_REQUIRED\x10\x03\x12\x1d\n\x19INSTALL_STATE_UNINSTALLED\x10\x04\x32\xf9\x02\n\x08Installs\x12S\n\nGetInstall\x12!.tokenbroker.v1.GetInstallRequest\x1a\".tokenbroker.v1.GetInstallResponse\x12Y\n\x0cListInstalls\x12#.tokenbroker.v1.ListInstallsRequest\x1a$.tokenbroker.v1.ListInstallsResponse\x12_\n\x0eRefreshInstall\x12%.tokenbroker.v1.RefreshInstallRequest\x1a&.tokenbroker.v1.RefreshInstallResponse\x12\\\n\rDeleteInstall\x12$.tokenbroker.v1.DeleteInstallRequest\x1a%.tokenbroker.v1.DeleteInstallResponseB\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,30 +34,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tokenbroker.v1.installs_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001'
-  _globals['_INSTALLSTATE']._serialized_start=1567
-  _globals['_INSTALLSTATE']._serialized_end=1744
+  _globals['_INSTALLSTATE']._serialized_start=1843
+  _globals['_INSTALLSTATE']._serialized_end=2020
   _globals['_INSTALL']._serialized_start=115
-  _globals['_INSTALL']._serialized_end=718
-  _globals['_ENDEDATTEMPT']._serialized_start=720
-  _globals['_ENDEDATTEMPT']._serialized_end=796
-  _globals['_REFRESHFAILURE']._serialized_start=799
-  _globals['_REFRESHFAILURE']._serialized_end=939
-  _globals['_GETINSTALLREQUEST']._serialized_start=941
-  _globals['_GETINSTALLREQUEST']._serialized_end=999
-  _globals['_GETINSTALLRESPONSE']._serialized_start=1001
-  _globals['_GETINSTALLRESPONSE']._serialized_end=1063
-  _globals['_LISTINSTALLSREQUEST']._serialized_start=1066
-  _globals['_LISTINSTALLSREQUEST']._serialized_end=1210
-  _globals['_LISTINSTALLSRESPONSE']._serialized_start=1212
-  _globals['_LISTINSTALLSRESPONSE']._serialized_end=1302
-  _globals['_REFRESHINSTALLREQUEST']._serialized_start=1304
-  _globals['_REFRESHINSTALLREQUEST']._serialized_end=1366
-  _globals['_REFRESHINSTALLRESPONSE']._serialized_start=1368
-  _globals['_REFRESHINSTALLRESPONSE']._serialized_end=1434
-  _globals['_DELETEINSTALLREQUEST']._serialized_start=1436
-  _globals['_DELETEINSTALLREQUEST']._serialized_end=1497
-  _globals['_DELETEINSTALLRESPONSE']._serialized_start=1499
-  _globals['_DELETEINSTALLRESPONSE']._serialized_end=1564
-  _globals['_INSTALLS']._serialized_start=1747
-  _globals['_INSTALLS']._serialized_end=2124
+  _globals['_INSTALL']._serialized_end=768
+  _globals['_ATTEMPT']._serialized_start=771
+  _globals['_ATTEMPT']._serialized_end=977
+  _globals['_ENDEDATTEMPT']._serialized_start=979
+  _globals['_ENDEDATTEMPT']._serialized_end=1055
+  _globals['_REFRESHFAILURE']._serialized_start=1058
+  _globals['_REFRESHFAILURE']._serialized_end=1198
+  _globals['_GETINSTALLREQUEST']._serialized_start=1200
+  _globals['_GETINSTALLREQUEST']._serialized_end=1258
+  _globals['_GETINSTALLRESPONSE']._serialized_start=1260
+  _globals['_GETINSTALLRESPONSE']._serialized_end=1322
+  _globals['_LISTINSTALLSREQUEST']._serialized_start=1325
+  _globals['_LISTINSTALLSREQUEST']._serialized_end=1486
+  _globals['_LISTINSTALLSRESPONSE']._serialized_start=1488
+  _globals['_LISTINSTALLSRESPONSE']._serialized_end=1578
+  _globals['_REFRESHINSTALLREQUEST']._serialized_start=1580
+  _globals['_REFRESHINSTALLREQUEST']._serialized_end=1642
+  _globals['_REFRESHINSTALLRESPONSE']._serialized_start=1644
+  _globals['_REFRESHINSTALLRESPONSE']._serialized_end=1710
+  _globals['_DELETEINSTALLREQUEST']._serialized_start=1712
+  _globals['_DELETEINSTALLREQUEST']._serialized_end=1773
+  _globals['_DELETEINSTALLRESPONSE']._serialized_start=1775
+  _globals['_DELETEINSTALLRESPONSE']._serialized_end=1840
+  _globals['_INSTALLS']._serialized_start=2023
+  _globals['_INSTALLS']._serialized_end=2400
 # @@protoc_insertion_point(module_scope)

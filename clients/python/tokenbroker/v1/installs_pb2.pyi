@@ -79,6 +79,7 @@ class Install(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     LAST_ATTEMPT_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
+    RECENT_ATTEMPTS_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """Output only. The app."""
     install_id: _builtins.str
@@ -136,6 +137,12 @@ class Install(_message.Message):
     def last_attempt(self) -> Global___EndedAttempt:
         """Output only. How the last attempt to fetch a pair ended. Absent before the first."""
 
+    @_builtins.property
+    def recent_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """Output only. The last few attempts that are over, the newest first.
+        Only GetInstall and RefreshInstall tell them.
+        """
+
     def __init__(
         self,
         *,
@@ -155,14 +162,76 @@ class Install(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         last_attempt: Global___EndedAttempt | None = ...,
         rejected: _builtins.bool = ...,
+        recent_attempts: _abc.Iterable[Global___Attempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "last_attempt", b"last_attempt", "last_failure", b"last_failure", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "company_id", b"company_id", "create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "generation", b"generation", "in_doubt", b"in_doubt", "install_id", b"install_id", "last_attempt", b"last_attempt", "last_failure", b"last_failure", "plugin_id", b"plugin_id", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "rejected", b"rejected", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "company_id", b"company_id", "create_time", b"create_time", "expire_time", b"expire_time", "expires_in", b"expires_in", "generation", b"generation", "in_doubt", b"in_doubt", "install_id", b"install_id", "last_attempt", b"last_attempt", "last_failure", b"last_failure", "plugin_id", b"plugin_id", "recent_attempts", b"recent_attempts", "refresh_due_time", b"refresh_due_time", "refresh_token_expire_time", b"refresh_token_expire_time", "rejected", b"rejected", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Install: _TypeAlias = Install  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """Attempt is an attempt to fetch a pair that is over, for people."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Output only. Its number."""
+    purpose: _builtins.str
+    """Output only. Why it was made: "due" (the token was due or expired), "forced"
+    (RefreshInstall), "exchange" (a route webhook) or "uninstall" (an uninstall
+    webhook). Empty if that is not known.
+    """
+    owner: _builtins.str
+    """Output only. The process that made it."""
+    ending: _builtins.str
+    """Output only. How it ended, as in EndedAttempt; or "unknown": its process was
+    not heard of again.
+    """
+    generation: _builtins.int
+    """Output only. The generation that it brought. 0 if it brought none."""
+    trace_id: _builtins.str
+    """Output only. The trace that it belongs to, as in the W3C's traceparent. Empty
+    if it was not traced.
+    """
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it began. Absent if that is not known."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ended; of an "unknown" one, when that was found."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        purpose: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        ending: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        trace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "begin_time", b"begin_time", "end_time", b"end_time", "ending", b"ending", "generation", b"generation", "owner", b"owner", "purpose", b"purpose", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 
 @_typing.final
 class EndedAttempt(_message.Message):
@@ -298,6 +367,7 @@ class ListInstallsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FAILING_FIELD_NUMBER: _builtins.int
     plugin_id: _builtins.str
     """Optional. Only installs of this app. Left out: of every app."""
     company_id: _builtins.str
@@ -312,6 +382,10 @@ class ListInstallsRequest(_message.Message):
     """Optional. The next_page_token of the page before. The filters must be the
     same as there.
     """
+    failing: _builtins.bool
+    """Optional. Only installs whose last attempt failed, or that need
+    re-authorization.
+    """
     def __init__(
         self,
         *,
@@ -320,10 +394,11 @@ class ListInstallsRequest(_message.Message):
         state: Global___InstallState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        failing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_id", b"company_id", "page_size", b"page_size", "page_token", b"page_token", "plugin_id", b"plugin_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_id", b"company_id", "failing", b"failing", "page_size", b"page_size", "page_token", b"page_token", "plugin_id", b"plugin_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

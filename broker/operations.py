@@ -1,0 +1,89 @@
+"""What an operator sees of a running broker from outside: the operations port, and what is sent to a collector."""
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from broker.adapters.postgres.connections import Connections
+from broker.api.handlers import Admission
+from broker.config import Address, Settings, variable_of
+from broker.doors import AddressTaken
+from broker.entrance import Entrance
+from broker.gauges import Gauges
+from broker.ports import Census, Clock
+from broker.readiness import Readiness
+from broker.service.use_cases import UseCases
+from broker.telemetry.exporters import Telemetry
+from broker.web.operations import operations_app
+from broker.web.server import HttpServer, listen, web_config
+
+OPERATIONS_ADDRESS: Final = variable_of("operations_address")
+
+
+class Operations:
+    """Attributes: port: of the operations address; 0 while there is none."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, census: Census, clock: Clock) -> None:
+        """Opens nothing yet."""
+        self._settings = settings
+        self._telemetry = telemetry
+        self._gauges = Gauges(census, clock)
+        self._http: HttpServer | None = None
+        self.port = 0
+
+    def observe(
+        self,
+        use_cases: UseCases,
+        *,
+        readiness: Readiness,
+        admission: Admission,
+        connections: Connections,
+        entrance: Entrance,
+    ) -> None:
+        """Show this broker."""
+        self._readiness = readiness
+        if self._telemetry.measured:
+            self._gauges.observe(
+                use_cases,
+                readiness=readiness,
+                admission=admission,
+                connections=connections,
+                entrance=entrance,
+            )
+
+    def watches(self) -> list[Coroutine[Any, Any, None]]:
+        """What has to run as long as the broker does."""
+        if not self._telemetry.measured:
+            return []
+        return [self._gauges.watch_census(), self._gauges.watch_loop()]
+
+    def listen(self, worker: int) -> None:
+        """Open the operations port; that of the worker of this number is so many ports behind.
+
+        Raises:
+            AddressTaken.
+        """
+        address, reader = self._settings.operations_address, self._telemetry.reader
+        if address is None or reader is None:
+            return
+        from broker.telemetry.openmetrics import rendered  # noqa: PLC0415 (the SDK's imports take half a second)
+
+        place = Address(address.host, address.port + worker) if address.port else address
+        try:
+            listener = listen(*place)
+        except OSError as error:
+            raise AddressTaken(OPERATIONS_ADDRESS, place, error) from error
+        app = operations_app(lambda accept: rendered(reader, accept), self._readiness)
+        drain_seconds = self._settings.drain_seconds.total_seconds()
+        self._http = HttpServer(web_config(app, drain_seconds=drain_seconds), listener)
+        self.port = self._http.port
+        self._http.start()
+
+    async def close(self) -> None:
+        """Send what has not been sent, and close the port: the last thing that a broker does."""
+        if self._http is not None:
+            await self._http.stop()
+        # In a thread of its own: a stalled resolver may hold all of the event loop's.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, self._telemetry.close)
