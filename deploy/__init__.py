@@ -1,0 +1,1 @@
+"""What deploys a broker: the Helm chart, compose, alerts and dashboards; and what checks them."""
