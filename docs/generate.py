@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from broker.config import Settings, variable_of
 from broker.config.reading import FILE_SUFFIX
 from broker.domain.states import TRANSITIONS, InstallState
+from docs.api_reference import api_reference
 from docs.faults_table import proofs_table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -98,6 +99,7 @@ def fault_proofs() -> str:
 
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "docs/api.md": {"api": api_reference},
     "docs/concepts.md": {"states": states_diagram},
     "docs/errors.md": {"errors": errors_table},
     "docs/faults.md": {"proofs": fault_proofs},
