@@ -24,7 +24,7 @@ from unittest.mock import patch
 
 import uvloop
 
-from broker import app
+from broker import app, serving
 from broker.adapters.envoy.client import EnvoyClient
 from broker.adapters.postgres.connections import Connection, Connections
 from broker.adapters.postgres.store import PostgresInstallStore
@@ -151,7 +151,7 @@ def main() -> None:
         patch.object(Scheduler, "sweep", _nothing_due),
         patch.multiple(app, Connections=_Connections, PostgresInstallStore=_Store, EnvoyClient=_Endpoint),
     ):
-        uvloop.run(app.serve(app.read_settings(os.environ)))
+        uvloop.run(serving.serve(app.read_settings(os.environ)))
 
 
 if __name__ == "__main__":

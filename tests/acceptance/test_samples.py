@@ -67,7 +67,7 @@ async def test_route_webhook_and_token_response_of_the_users_document(
         assert token["token_type"] == TOKEN_RESPONSE["token_type"]
         assert token["company_id"] == TOKEN_RESPONSE["company_id"]
         assert 86_000 < float(token["expires_in"].rstrip("s")) <= TOKEN_RESPONSE["expires_in"]
-        refreshed = await broker.cli("installs", "refresh", "1000000")
+        refreshed = await broker.cli("installs", "refresh", "1000000", "--json")
         assert refreshed.code == 0, refreshed.err
         assert json.loads(refreshed.out)["state"] == "INSTALL_STATE_ACTIVE"
     entries = await envoy.ledger()

@@ -74,6 +74,47 @@ async def test_filters_narrow_the_list_together(shared_broker: ServedBroker, ins
     assert await listed(shared_broker, company_id=install_id, plugin_id="4343") == []
 
 
+async def test_failing_installs_can_be_listed_alone(shared_broker: ServedBroker, install_id: str) -> None:
+    """Until the next success; a page token of such a list opens no other."""
+    ids = [f"{install_id}-{number}" for number in range(3)]
+    for each in ids:
+        await shared_broker.installed(each, company_id=install_id)
+    assert await listed(shared_broker, company_id=install_id, failing=True) == []
+    for each in ids[:2]:
+        await shared_broker.envoy.behave(each, cut="after_processing")
+        await refusal_of(shared_broker.refresh(each))
+    assert await listed(shared_broker, company_id=install_id, failing=True, page_size=1) == ids[:2]
+    request = pb.ListInstallsRequest(company_id=install_id, failing=True, page_size=1)
+    page = await shared_broker.installs.ListInstalls(request, timeout=CALL_SECONDS)
+    other = pb.ListInstallsRequest(company_id=install_id, page_size=1, page_token=page.next_page_token)
+    assert_invalid(
+        await refusal_of(shared_broker.installs.ListInstalls(other, timeout=CALL_SECONDS)), "page_token"
+    )
+    for each in ids[:2]:
+        await shared_broker.envoy.behave(each)
+        await shared_broker.refresh(each)
+    assert await listed(shared_broker, company_id=install_id, failing=True) == []
+
+
+async def test_install_tells_its_last_attempts_alone_and_after_a_refresh(
+    shared_broker: ServedBroker, install_id: str
+) -> None:
+    """Who looks at one install sees what was tried; a list of a thousand would only grow by it."""
+    await shared_broker.installed(install_id, company_id=install_id)
+    refreshed = await shared_broker.refresh(install_id)
+    shown = await shared_broker.get_install(install_id)
+    newest, first = shown.recent_attempts
+    assert list(refreshed.recent_attempts) == list(shown.recent_attempts)
+    assert (newest.attempt, newest.purpose, newest.ending, newest.generation) == (2, "forced", "refreshed", 2)
+    assert (first.attempt, first.purpose, first.ending, first.generation) == (1, "exchange", "minted", 1)
+    assert newest.begin_time.ToDatetime() <= newest.end_time.ToDatetime()
+    assert newest.owner == first.owner != ""
+    request = pb.ListInstallsRequest(company_id=install_id)
+    (entry,) = (await shared_broker.installs.ListInstalls(request, timeout=CALL_SECONDS)).installs
+    assert not entry.recent_attempts
+    assert not (await delete(shared_broker, install_id)).recent_attempts
+
+
 async def test_page_token_opens_no_list_with_other_filters(
     shared_broker: ServedBroker, install_id: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -89,10 +90,10 @@ async def test_installs_are_listed_by_filter(shared_broker: ServedBroker, instal
         call(shared_broker, "installs", "list", "--company", company, "--json"),
         call(shared_broker, "installs", "list", "--company", company, "--state", "UNINSTALLED"),
     )
-    header, *lines = [line.split("\t") for line in listed.out.splitlines()]
-    assert header[:5] == ["pluginId", "installId", "companyId", "state", "generation"]
-    assert [line[:5] for line in lines] == [
-        ["4242", f"{install_id}{each}", company, "ACTIVE", "1"] for each in ("a", "b")
+    header, *lines = [columns_of(line) for line in listed.out.splitlines()]
+    assert header == ["APP", "INSTALL", "COMPANY", "STATE", "GENERATION", "EXPIRES IN", "FAILING"]
+    assert lines == [
+        ["4242", f"{install_id}{each}", company, "ACTIVE", "1", "23 h 59 min", "-"] for each in ("a", "b")
     ]
     assert [json.loads(line)["install_id"] for line in as_json.out.splitlines()] == [
         f"{install_id}{each}" for each in ("a", "b")
@@ -100,14 +101,62 @@ async def test_installs_are_listed_by_filter(shared_broker: ServedBroker, instal
     assert none == Finished(0, "", "no installs\n")
 
 
+async def test_failing_installs_are_listed_with_their_reasons(
+    shared_broker: ServedBroker, install_id: str
+) -> None:
+    """Which, and why: what an engineer asks first at night."""
+    company = f"company-{install_id}"
+    for each in ("fine", "failing"):
+        await shared_broker.installed(f"{install_id}-{each}", company_id=company)
+    failing = f"{install_id}-failing"
+    await shared_broker.envoy.behave(failing, cut="after_processing")
+    refused = await call(shared_broker, "installs", "refresh", failing)
+    assert (refused.code, refused.out) == (1, "")
+    listed = await call(shared_broker, "installs", "list", "--failing", "--company", company)
+    shown = await call(shared_broker, "installs", "get", failing)
+    await shared_broker.envoy.behave(failing)
+    _, line = [columns_of(line) for line in listed.out.splitlines()]
+    assert line[1] == failing
+    assert line[-1].startswith("protocol_error")
+    facts = dict(columns_of(line)[1:3] for line in shown.out.split("\n\n", maxsplit=1)[0].splitlines()[1:])
+    assert facts["failing"].startswith("protocol_error")
+    assert facts["in doubt"]
+    assert facts["tried again"].startswith("not before ")
+
+
+def columns_of(line: str) -> list[str]:
+    """The cells of a line of a table."""
+    return [cell.strip() for cell in re.split(r" {2,}", line)]
+
+
+async def test_install_is_shown_with_its_last_attempts(shared_broker: ServedBroker, install_id: str) -> None:
+    """What was tried, and how it ended, the newest first: an operator's whole picture, on one screen."""
+    await shared_broker.installed(install_id)
+    refreshed = await call(shared_broker, "installs", "refresh", install_id)
+    assert (refreshed.code, refreshed.err) == (0, "")
+    title, *lines = refreshed.out.splitlines()
+    assert title == f"Install {install_id} of app 4242"
+    assert "  generation     2" in lines
+    assert "failing" not in refreshed.out
+    header, *attempts = [columns_of(line)[1:] for line in lines[-3:]]
+    assert header == ["BEGAN", "ATTEMPT", "PURPOSE", "ENDING", "TOOK", "TRACE ID", "BY"]
+    assert [attempt[1:4] for attempt in attempts] == [
+        ["2", "forced", "refreshed"],
+        ["1", "exchange", "minted"],
+    ]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", attempt[0]) for attempt in attempts)
+    assert all(re.fullmatch(r"\d+\.\d\d s", attempt[4]) for attempt in attempts)
+
+
 async def test_install_is_refreshed_deleted_and_shown(shared_broker: ServedBroker, install_id: str) -> None:
     """An operator's day, in JSON, and never a token in it."""
     await shared_broker.installed(install_id)
     token = (await shared_broker.get_token(install_id)).access_token
-    refreshed = await call(shared_broker, "installs", "refresh", install_id)
+    refreshed = await call(shared_broker, "installs", "refresh", install_id, "--json")
     assert json.loads(refreshed.out)["generation"] == "2"
-    deleted = await call(shared_broker, "installs", "delete", install_id)
-    shown = await call(shared_broker, "installs", "get", install_id)
+    deleted = await call(shared_broker, "installs", "delete", install_id, "--json")
+    shown = await call(shared_broker, "installs", "get", install_id, "--json")
+    assert [each["attempt"] for each in json.loads(shown.out)["recent_attempts"]] == ["2", "1"]
     for tombstone in (deleted, shown):
         document = json.loads(tombstone.out)
         assert (document["install_id"], document["state"]) == (install_id, "INSTALL_STATE_UNINSTALLED")

@@ -39,5 +39,5 @@ async def test_the_url_may_stand_in_a_file(empty_database: str, tmp_path: Path) 
     migrated = await token_broker("migrate", env={"TOKEN_BROKER_DATABASE_URL_FILE": str(file)})
     assert (migrated.code, migrated.out.strip()) == (
         0,
-        "applied 0001_installs.sql\napplied 0002_protocol.sql",
+        "applied 0001_installs.sql\napplied 0002_protocol.sql\napplied 0003_observability.sql",
     )

@@ -182,7 +182,7 @@ async def test_broker_waits_for_its_schema_and_says_so(
             migrated = await token_broker("migrate", env={"TOKEN_BROKER_DATABASE_URL": empty_database})
             assert (migrated.code, migrated.out) == (
                 0,
-                "applied 0001_installs.sql\napplied 0002_protocol.sql\n",
+                "applied 0001_installs.sql\napplied 0002_protocol.sql\napplied 0003_observability.sql\n",
             )
             await event(process, "broker.ready")
             assert (await client.get("/readyz")).status_code == httpx.codes.OK

@@ -14,12 +14,14 @@ from tests.integration.sealed_installs import installed, replica, rotation, seal
 from tests.processes import Finished, token_broker
 
 ROLE: Final = "token_broker_least"
-TABLES: Final = ("installs", "provider_health", "migrations")
+TABLES: Final = ("installs", "provider_health", "census", "migrations")
 GRANTS: Final = """
 SELECT table_name, privilege_type FROM information_schema.role_table_grants
 WHERE table_schema = 'token_broker' AND grantee = %s ORDER BY 1, 2
 """
 ALLOWED: Final = [
+    ("census", "SELECT"),
+    ("census", "UPDATE"),
     ("installs", "INSERT"),
     ("installs", "SELECT"),
     ("installs", "UPDATE"),
@@ -32,6 +34,7 @@ FORBIDDEN: Final = (
     # Destroying rows, and what says which schema it is.
     "DELETE FROM token_broker.installs",
     "DELETE FROM token_broker.provider_health",
+    "DELETE FROM token_broker.census",
     "DELETE FROM token_broker.migrations",
     *(f"TRUNCATE token_broker.{table}" for table in TABLES),
     "UPDATE token_broker.migrations SET digest = ''",

@@ -36,6 +36,15 @@ async def test_operator_s_refresh_brings_a_new_generation(world: World, replica:
     assert world.grants == ["refresh_token"]
 
 
+async def test_install_is_told_also_when_its_history_can_not_be(world: World, replica: Replica) -> None:
+    """After a refresh that has succeeded, above all: the caller must not think that it has not."""
+    await world.install()
+    install = await replica.installs.refresh("", KEY.install_id)
+    assert [each.attempt for each in await replica.installs.history(install)] == [2, 1]
+    replica.store.faults.away = True
+    assert list(await replica.installs.history(install)) == []
+
+
 async def test_deleted_install_is_a_tombstone_that_operators_still_see(
     world: World, replica: Replica
 ) -> None:

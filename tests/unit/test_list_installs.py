@@ -83,7 +83,11 @@ async def test_token_of_other_filters_is_refused(world: World, replica: Replica)
     """AIP-158: the arguments must not change between pages."""
     list_installs = await enrolled(world, replica, 3)
     token = (await list_installs(EVERYTHING, 1, "")).next_page_token
-    for other in (InstallFilter(company_id=COMPANY), InstallFilter(state=InstallState.ACTIVE)):
+    for other in (
+        InstallFilter(company_id=COMPANY),
+        InstallFilter(state=InstallState.ACTIVE),
+        InstallFilter(failing=True),
+    ):
         with pytest.raises(InvalidField, match="page_token belongs to a list with other filters"):
             await list_installs(other, 1, token)
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from broker.domain.secret import MASK, Secret
-from broker.telemetry import LogFormat, configure_logging
+from broker.telemetry.logs import LogFormat, configure_logging
 
 PLAIN = "an-access-token-that-nobody-may-see"
 FORMATS: list[LogFormat] = ["json", "console"]
