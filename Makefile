@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(SUITABLE)' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
 ENV := .venv/.made-from-lock
+HELM := build/go/bin/helm
 # What checks and fuzzes, in an environment of its own: who only runs the broker or its tests need not wait for it.
 TOOLS := build/tools
 TOOLS_ENV := $(TOOLS)/.made-from-lock
@@ -36,18 +37,30 @@ test-pgbouncer: $(ENV) ## The tests of the whole broker and of the store, behind
 	$(BIN)/pytest tests/integration tests/contract --behind-pgbouncer --no-cov $(ARGS)
 
 .PHONY: check
-check: $(ENV) $(TOOLS_ENV) ## Everything that can be judged without running it: format, types, imports, API, drift
+check: $(ENV) $(TOOLS_ENV) $(HELM) ## Everything that can be judged without running it: format, types, imports, API, drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(TOOLS)/bin/bandit --quiet --configfile pyproject.toml --recursive broker
+	$(TOOLS)/bin/hadolint Dockerfile
 	$(TOOLS)/bin/zizmor --quiet --offline --no-progress --persona=auditor .github
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against $(RELEASED_API)
 	$(BIN)/python -m docs.generate --check
-	@$(MAKE) --no-print-directory check-stubs check-lock
+	$(TOOLS)/bin/python -m deploy.check
+	@$(MAKE) --no-print-directory check-stubs check-lock check-alerts check-docs site
+
+.PHONY: check-alerts
+check-alerts: # The alerts' rules and their tests, by promtool (Debian: in the package prometheus)
+	@command -v promtool >/dev/null || { echo "needs promtool; on Debian it is in the package prometheus" >&2; exit 1; }
+	promtool check rules deploy/prometheus/alerts.yaml
+	promtool test rules deploy/prometheus/alerts_test.yaml
+
+.PHONY: check-docs
+check-docs: $(ENV) # The links of the repository's Markdown
+	@$(BIN)/python -m docs.check_links
 
 .PHONY: check-stubs
 check-stubs: $(ENV) # The committed stubs are what the protos make
@@ -105,6 +118,12 @@ sbom: $(TOOLS_ENV) ## Write build/sbom.json: the packages a broker is made of, a
 docs: $(ENV) ## Write the generated parts of docs/
 	@$(BIN)/python -m docs.generate
 
+.PHONY: site
+site: $(ENV) $(TOOLS_ENV) ## Build the documentation's site into build/site, strictly, and look for dead links
+	@$(BIN)/python -m docs.site build/site-source
+	@NO_COLOR=1 $(TOOLS)/bin/zensical build --clean --strict
+	@$(BIN)/python -m docs.check_links --site build/site
+
 .PHONY: format
 format: $(ENV) ## Format the code
 	$(BIN)/ruff check --fix .
@@ -116,15 +135,25 @@ lock: ## Pin the newest versions that fit (needs uv)
 	$(LOCK) -o requirements.lock --upgrade
 	$(LOCK) -o requirements-dev.lock --upgrade -c requirements.lock --group dev
 	$(LOCK) -o requirements-tools.lock --upgrade -c requirements-dev.lock --group tools
+	$(firstword $(LOCK)) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build \
+		-o requirements-build.lock --upgrade -c requirements-dev.lock
 
+COMMA := ,
 .PHONY: image
-image: ## Build the container image with buildah or docker
-	@if command -v docker >/dev/null && docker info >/dev/null 2>&1; then docker build -t envoy-token-broker .; \
-	else buildah build --format docker -t envoy-token-broker .; fi
+image: ## Build the container image with buildah or docker. BASE=… PIP_CONF=… REGISTRY_CA=…: docs/image.md
+	@version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' broker/__init__.py) && \
+	revision=$$(git describe --match=NONE --always --abbrev=40 --dirty) && made=$$(git log -1 --format=%ct) && \
+	set -- --build-arg VERSION=$$version --build-arg REVISION=$$revision \
+		$(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(PIP_CONF),--secret id=pip.conf$(COMMA)src=$(PIP_CONF)) \
+		$(if $(REGISTRY_CA),--secret id=registry-ca$(COMMA)src=$(REGISTRY_CA)) \
+		-t envoy-token-broker -t envoy-token-broker:$$version . && \
+	if command -v docker >/dev/null && docker info >/dev/null 2>&1; then SOURCE_DATE_EPOCH=$$made docker build "$$@"; \
+	else buildah build --format docker --identity-label=false --timestamp $$made "$$@"; fi
 
 .PHONY: clean
 clean: ## Remove what was made
-	rm -rf .venv build dist .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist .cache .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The environment: exactly the locked packages, each by its hash, and this checkout. The lock is whole; without --no-deps
 # pip would ask the index anew for packages with extras, and refuse a lock that is older than their newest release.
@@ -142,3 +171,8 @@ $(TOOLS_ENV): requirements-tools.lock | $(ENV)
 	@$(BIN)/python -m venv --clear $(TOOLS) >&2
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< >&2
 	@touch $@
+
+# Helm, whose modules are pinned by hash in deploy/tools/go.sum.
+$(HELM): deploy/tools/go.mod deploy/tools/go.sum
+	@echo "Building Helm, once (some minutes) …" >&2
+	@GOBIN=$(CURDIR)/build/go/bin go -C deploy/tools install -trimpath -ldflags='-s -w' helm.sh/helm/v3/cmd/helm && touch $@

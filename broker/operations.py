@@ -5,6 +5,8 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import structlog
+
 from broker.adapters.postgres.connections import Connections
 from broker.api.handlers import Admission
 from broker.config import Address, Settings, variable_of
@@ -17,6 +19,8 @@ from broker.service.use_cases import UseCases
 from broker.telemetry.exporters import Telemetry
 from broker.web.operations import operations_app
 from broker.web.server import HttpServer, listen, web_config
+
+log = structlog.get_logger(__name__)
 
 OPERATIONS_ADDRESS: Final = variable_of("operations_address")
 
@@ -79,6 +83,7 @@ class Operations:
         self._http = HttpServer(web_config(app, drain_seconds=drain_seconds), listener)
         self.port = self._http.port
         self._http.start()
+        log.info("operations.open", address=str(place.at(self.port)))
 
     async def close(self) -> None:
         """Send what has not been sent, and close the port: the last thing that a broker does."""

@@ -127,6 +127,10 @@ class Call:
         """Whether the policy gives the caller this install, for a list; nothing goes on record."""
         return self._guard.allows(self.caller, self.operation, _subject_of(install))
 
+    def may_see_app(self, plugin_id: str) -> bool:
+        """Whether the policy gives the caller the app as a whole, for counts; nothing goes on record."""
+        return self._guard.allows(self.caller, self.operation, Subject(plugin_id))
+
     def require(self, install: Install) -> None:
         """Go on only if the policy gives the caller this install.
 
