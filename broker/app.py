@@ -191,12 +191,17 @@ class Broker:
         self._http.start()
 
     async def begin(self) -> None:
-        """Begin to look for the database and for what is due, doors open or not."""
+        """Begin to look for the database and for what is due, doors open or not.
+
+        Raises:
+            AddressTaken: of the operations port.
+        """
+        # First: once a pool is open, its tasks outlive a cancel, and a process that gives up would hang.
+        self._operations.listen(self._worker or 0)
         await self._connections.open()
         await self._census_connections.open()
         await self._entrance.start()
         self._hints.start(self._use_cases.hinted, self._use_cases.health_hinted)
-        self._operations.listen(self._worker or 0)
         watches = (
             self._readiness.watch(),
             self._sweep(),

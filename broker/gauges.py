@@ -20,6 +20,7 @@ from broker.ports import Census, Clock
 from broker.readiness import Readiness
 from broker.service.use_cases import UseCases
 from broker.telemetry import metrics
+from broker.telemetry.kinds import Metric
 from broker.telemetry.metrics import Observation
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,7 @@ class Gauges:
         self.census: CensusOfInstalls | None = None
         self._take = census
         self._clock = clock
-        self._seen: dict[metrics.Metric, set[tuple[tuple[str, str], ...]]] = {}
+        self._seen: dict[Metric, set[tuple[tuple[str, str], ...]]] = {}
 
     async def watch_census(self) -> None:
         """Keep the census, for ever."""
@@ -69,7 +70,7 @@ class Gauges:
         entrance: Entrance,
     ) -> None:
         """Let the metrics look at this broker from now on. Once a process."""
-        one: dict[metrics.Metric, Callable[[], float]] = {
+        one: dict[Metric, Callable[[], float]] = {
             metrics.CALLS_IN_FLIGHT: lambda: admission.calls,
             metrics.CACHED: lambda: len(use_cases.cache),
             metrics.UNDER_WAY: lambda: len(use_cases.refresher),
@@ -87,12 +88,12 @@ class Gauges:
             metrics.HANDED_OUT, lambda: [(count, {"source": source}) for source, count in handed_out.items()]
         )
         metrics.observe(metrics.POOL, lambda: _pool(connections))
-        metrics.observe(metrics.CIRCUIT, lambda: _circuits(use_cases))
+        metrics.observe(metrics.CIRCUIT, lambda: self._circuits(use_cases))
         metrics.observe(metrics.INSTALLS, lambda: self._kept(metrics.INSTALLS, self._installs()))
         metrics.observe(metrics.EXPIRING, lambda: self._kept(metrics.EXPIRING, self._expiring()))
         metrics.observe(metrics.BUDGET, self._budgets)
 
-    def _kept(self, metric: metrics.Metric, counted: Iterator[Observation]) -> list[Observation]:
+    def _kept(self, metric: Metric, counted: Iterator[Observation]) -> list[Observation]:
         """What was counted, and 0 for what is no more: a series that ended would stay as it was for a while."""
         counts = {tuple(labels.items()): count for count, labels in counted}
         seen = self._seen.setdefault(metric, set())
@@ -108,6 +109,13 @@ class Gauges:
         for of, count in self.census.expiring.items() if self.census is not None else ():
             yield count, {metrics.PLUGIN_ID: of.plugin_id, "within": of.within.value}
 
+    def _circuits(self, use_cases: UseCases) -> Iterator[Observation]:
+        """As this process has met them, and as the replicas know together: who calls for no token meets none."""
+        apps = self.census.apps if self.census is not None else ()
+        known = {app.plugin_id: app.circuit for app in apps if app.circuit}
+        for plugin_id, kind in {**known, **use_cases.gate.held_apps()}.items():
+            yield 1, {metrics.PLUGIN_ID: plugin_id, "kind": kind}
+
     def _budgets(self) -> Iterator[Observation]:
         for app in self.census.apps if self.census is not None else ():
             yield app.calls_left, {metrics.PLUGIN_ID: app.plugin_id}
@@ -117,8 +125,3 @@ def _pool(connections: Connections) -> Iterator[Observation]:
     usage = connections.usage()
     yield usage.used, {metrics.CONNECTION_STATE: "used"}
     yield usage.idle, {metrics.CONNECTION_STATE: "idle"}
-
-
-def _circuits(use_cases: UseCases) -> Iterator[Observation]:
-    for plugin_id, kind in use_cases.gate.held_apps().items():
-        yield 1, {metrics.PLUGIN_ID: plugin_id, "kind": kind}

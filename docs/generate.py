@@ -19,6 +19,7 @@ from broker.config.reading import FILE_SUFFIX
 from broker.domain.states import TRANSITIONS, InstallState
 from docs.api_reference import api_reference
 from docs.faults_table import proofs_table
+from docs.metrics_table import metrics_table
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REASONS_PROTO: Final = ROOT / "proto/tokenbroker/v1/error_reason.proto"
@@ -103,6 +104,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/concepts.md": {"states": states_diagram},
     "docs/errors.md": {"errors": errors_table},
     "docs/faults.md": {"proofs": fault_proofs},
+    "docs/observe.md": {"metrics": metrics_table},
     "docs/settings.md": {"settings": settings_table},
 }
 

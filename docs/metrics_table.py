@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from broker.telemetry.metrics import CATALOGUE, Kind, Metric
+from broker.telemetry.kinds import Kind, Metric
+from broker.telemetry.metrics import CATALOGUE
 
 _HEADER: Final = "| Prometheus<br>OTLP | kind | labels | what it tells |"
 

@@ -4,6 +4,9 @@ Without either nothing is set up: half a second of imports that most starts don'
 """
 
 import os
+import time
+from datetime import timedelta
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 # To the collector that was named, and not by way of whatever proxy a variable names.
 COLLECTOR_OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+LAST_EXPORT: Final = timedelta(seconds=3)
 PROTOCOLS: Final = ("grpc", "http/protobuf")
 
 
@@ -48,9 +52,16 @@ class Telemetry:
                 self._keep_metrics(resource, sent=sends_metrics, scraped=scraped)
 
     def close(self) -> None:
-        """Send what has not been sent. Takes as long as a collector that is away: up to the exporter's time-out."""
-        for provider in self._providers:
-            provider.shutdown()
+        """Send what has not been sent. What a collector has not taken within LAST_EXPORT is given up.
+
+        Exporters try for half a minute by themselves, one after the other: an orchestrator would have killed the process.
+        """
+        give_up_at = time.monotonic() + LAST_EXPORT.total_seconds()
+        closings = [Thread(target=provider.shutdown, daemon=True) for provider in self._providers]
+        for closing in closings:
+            closing.start()
+        for closing in closings:
+            closing.join(max(0.0, give_up_at - time.monotonic()))
 
     def _send_spans(self, resource: "Resource") -> None:
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 (see above)

@@ -1,16 +1,15 @@
-"""Every metric: its name, its kind, its labels, and what it tells. docs/metrics.md is made from this table.
+"""Every metric: its name, its kind, its labels, and what it tells. the table in docs/observe.md is made from it.
 
 No label is without a bound: apps are few, and everything else that labels is one of a fixed set of words. An install
 never is a label; `token-broker installs list --failing` and traces say which.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from opentelemetry import metrics
 
+from broker.telemetry.kinds import Kind, Metric
 from broker.telemetry.spans import SERVICE_NAME
 
 # Of a call that is answered from memory, up to one that waits as long as a claim lives.
@@ -37,42 +36,6 @@ PRESENTATIONS: Final = (1.0, 2.0, 3.0)
 
 Labels = Mapping[str, str]
 Observation = tuple[float, Labels]
-
-
-class Kind(Enum):
-    """What a metric does: it grows, it is what it is, or it counts by size."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. Attributes: unit: as UCUM has it, "" for a number of things. buckets: a histogram's upper bounds."""
-
-    name: str
-    kind: Kind
-    tells: str
-    labels: tuple[str, ...] = ()
-    unit: str = ""
-    buckets: tuple[float, ...] = ()
-
-    @property
-    def prometheus_name(self) -> str:
-        """What Prometheus calls it (OpenTelemetry's rules for compatibility), without a suffix such as _bucket."""
-        return self.name.replace(".", "_") + {"s": "_seconds"}.get(self.unit, "")
-
-    @property
-    def series(self) -> frozenset[str]:
-        """The names of the series that Prometheus keeps of it."""
-        suffixes = {
-            Kind.COUNTER: ("_total",),
-            Kind.GAUGE: ("",),
-            Kind.HISTOGRAM: ("_bucket", "_sum", "_count"),
-        }
-        return frozenset(self.prometheus_name + suffix for suffix in suffixes[self.kind])
-
 
 RPC_SYSTEM: Final = "rpc.system.name"
 RPC_METHOD: Final = "rpc.method"

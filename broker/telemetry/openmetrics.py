@@ -18,7 +18,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Exemplar
 
-from broker.telemetry.metrics import CATALOGUE, Metric
+from broker.telemetry.kinds import Metric
+from broker.telemetry.metrics import CATALOGUE
 
 NANOSECONDS: Final = 1e9
 

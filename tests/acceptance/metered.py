@@ -1,7 +1,7 @@
 """The scene of the tests of metrics: a replica whose operations port is read as Prometheus reads it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from prometheus_client.samples import Sample
 from broker.adapters.audit import generate_audit_key
 from tests.acceptance.replicas import NEVER, SETTINGS, Replica, replica
 from tests.acceptance.scene import CALLERS, PAST_EXPIRY, Scene, scene_in
+from tests.acceptance.traced import sends_to
 from tests.eventually import eventually
 from tests.integration.served_broker import ANY_PORT, CALL_SECONDS, envoy_url, settings_for
 from tests.otlp.received import Received
@@ -26,9 +27,9 @@ OPENMETRICS: Final = "application/openmetrics-text;version=1.0.0,text/plain;vers
 # Nobody but the test makes anything happen, and a call that Envoy does not answer is given up soon.
 QUIET: Final = {
     "SWEEP_SECONDS": NEVER,
-    "CALL_SECONDS": "2",
+    "CALL_SECONDS": "3",
     "CLAIM_MARGIN_SECONDS": "0.5",
-    "CLAIM_SECONDS": "2.5",
+    "CLAIM_SECONDS": "3.5",
 }
 # So long Envoy asks for patience in an outage: enough to look at it.
 PATIENCE_SECONDS: Final = 3
@@ -101,10 +102,23 @@ class Metered:
         stored, expired = await self.installed(), await self.installed(expired=True)
         for _ in range(3):
             await self.get_token(stored)
-        await asyncio.gather(*(self.get_token(expired) for _ in range(CALLERS)))
+        await self._is_asked_by_a_crowd(expired)
         await self._meets_anothers_claim()
         assert await self.fails("no-such-install") is grpc.StatusCode.NOT_FOUND
         await self._is_sent_webhooks()
+
+    async def _is_asked_by_a_crowd(self, expired: str) -> None:
+        """All of it has come before Envoy answers."""
+
+        async def has_come() -> bool:
+            return (await self.page()).total("tokenbroker_calls_in_flight") == CALLERS
+
+        await self.scene.envoy.behave(expired, held="before_processing")
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(CALLERS):
+                callers.create_task(self.get_token(expired))
+            await eventually(has_come)
+            await self.scene.envoy.release()
 
     async def _meets_anothers_claim(self) -> None:
         envoy, claimed = self.scene.envoy, await self.installed(expired=True)
@@ -157,11 +171,14 @@ async def metered(database: str, folder: Path, **settings: str) -> AsyncIterator
             "AUDIT_KEY": audit_key,
             "OPERATIONS_ADDRESS": ANY_PORT,
         }
-        environ: Mapping[str, str] = settings_for(
-            database, envoy_url(scene.envoy), **(SETTINGS | QUIET | own | settings)
-        )
-        sends = {"OTEL_EXPORTER_OTLP_ENDPOINT": received.url, "OTEL_METRICS_EXPORTER": "none"}
+        variables: dict[str, Any] = SETTINGS | QUIET | own | settings
+        environ = settings_for(database, envoy_url(scene.envoy), **variables)
+        sends = {**sends_to(received), "OTEL_METRICS_EXPORTER": "none"}
         async with replica({**environ, **sends}, name="metered") as started:
-            secrets = [audit_key, environ["TOKEN_BROKER_KEYSET"], scene.front_desk.apps[0].client_secret.reveal()]
+            secrets = [
+                audit_key,
+                environ["TOKEN_BROKER_KEYSET"],
+                scene.front_desk.apps[0].client_secret.reveal(),
+            ]
             operations = f"http://{(await started.logged('operations.open'))['address']}"
             yield Metered(scene, started, operations, received, secrets, [first])

@@ -1,12 +1,13 @@
 """The text that Prometheus reads, judged by Prometheus' own parsers."""
 
 import math
+import subprocess
 from collections.abc import Iterable
 from typing import Any, Final
 
 import pytest
-from opentelemetry.metrics import Meter
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.metrics import Meter, Observation
+from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import (
@@ -22,7 +23,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.samples import Sample
 
 from broker.telemetry import metrics
+from broker.telemetry.kinds import Kind, Metric
 from broker.telemetry.openmetrics import rendered
+from tests.toolchains import requires_program
 
 # As Prometheus asks (scrape_protocols, by its documents' default).
 PROMETHEUS_ACCEPTS: Final = (
@@ -30,6 +33,11 @@ PROMETHEUS_ACCEPTS: Final = (
     "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
     "text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
+PROMTOOL_SECONDS: Final = 120
+# What promtool would call otherwise: OpenTelemetry's name, by its rules.
+NAMED_BY_OTHERS: Final = [
+    'db_client_connection_count non-histogram and non-summary metrics should not have "_count" suffix'
+]
 TRACE_ID: Final = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID: Final = 0x00F067AA0BA902B7
 SAMPLED: Final = NonRecordingSpan(SpanContext(TRACE_ID, SPAN_ID, is_remote=False, trace_flags=TraceFlags(1)))
@@ -51,7 +59,7 @@ def meter(reader: InMemoryMetricReader) -> Meter:
     return MeterProvider([reader], resource=resource, shutdown_on_exit=False).get_meter("test")
 
 
-def _histogram(meter: Meter, metric: metrics.Metric) -> Any:
+def _histogram(meter: Meter, metric: Metric) -> Any:
     return meter.create_histogram(
         metric.name, metric.unit, metric.tells, explicit_bucket_boundaries_advisory=metric.buckets
     )
@@ -133,8 +141,7 @@ def test_gauges_are_what_they_are_now(reader: InMemoryMetricReader, meter: Meter
 
     def look(_options: Any) -> list[Any]:
         return [
-            metrics.metrics.Observation(1, {metrics.PLUGIN_ID: plugin_id, "kind": kind})
-            for plugin_id, kind in open_circuits
+            Observation(1, {metrics.PLUGIN_ID: plugin_id, "kind": kind}) for plugin_id, kind in open_circuits
         ]
 
     meter.create_observable_gauge(metrics.CIRCUIT.name, [look])
@@ -187,6 +194,13 @@ def test_what_is_in_no_sampled_trace_has_no_exemplar(reader: InMemoryMetricReade
     assert [sample for sample in _samples(reader) if sample.exemplar] == []
 
 
+def test_what_is_in_no_trace_at_all_is_no_example(reader: InMemoryMetricReader) -> None:
+    """Also where OTEL_METRICS_EXEMPLAR_FILTER=always_on wants one of everything."""
+    provider = MeterProvider([reader], exemplar_filter=AlwaysOnExemplarFilter(), shutdown_on_exit=False)
+    _histogram(provider.get_meter("test"), metrics.CALL).record(0.3)
+    assert [sample for sample in _samples(reader) if sample.exemplar] == []
+
+
 def test_plain_text_has_no_exemplars(reader: InMemoryMetricReader, meter: Meter) -> None:
     """Its grammar has none, and Prometheus would refuse the page."""
     with use_span(SAMPLED):
@@ -207,3 +221,25 @@ def test_the_target_says_who_it_is(reader: InMemoryMetricReader, meter: Meter) -
     meter.create_counter(metrics.COLLISIONS.name).add(1)
     (target,) = _named(_samples(reader), "target_info")
     assert target.labels["service_name"] == "envoy-token-broker"
+
+
+def test_promtool_finds_nothing_wrong(reader: InMemoryMetricReader, meter: Meter) -> None:
+    """Prometheus' own judge of names, kinds and words, over every metric that there is."""
+    for metric in metrics.CATALOGUE.values():
+        labels = dict.fromkeys(metric.labels, "x")
+        if metric.kind is Kind.HISTOGRAM:
+            _histogram(meter, metric).record(1, labels)
+        elif metric.kind is Kind.COUNTER:
+            meter.create_counter(metric.name, metric.unit, metric.tells).add(1, labels)
+        else:
+            meter.create_gauge(metric.name, metric.unit, metric.tells).set(1, labels)
+    text, _ = rendered(reader, "")
+    assert {sample.name for sample in _samples(reader, "")} >= metrics.PROMETHEUS_NAMES
+    judged = subprocess.run(
+        [requires_program("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        check=False,
+        timeout=PROMTOOL_SECONDS,
+    )
+    assert judged.stderr.decode().splitlines() == NAMED_BY_OTHERS

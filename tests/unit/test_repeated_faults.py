@@ -94,7 +94,7 @@ def test_another_fault_is_written_while_one_is_held_back(
 ) -> None:
     """What else is wrong must not hide behind what repeats."""
     _written(faults, REPEATS + 1)
-    record = _record(**other)
+    record = _record(logging.WARNING, None, **other)
     assert faults.filter(record)
     assert "repeated" not in record.msg
 
