@@ -16,7 +16,6 @@ from opentelemetry.util.types import AttributeValue
 from broker.api.callers import Context
 from broker.telemetry import metrics, spans
 
-ERROR_TYPE: Final = "error.type"
 OUR_FAULT: Final = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -45,7 +44,7 @@ class Observation:
         if span.is_recording():
             span.set_attribute(metrics.RPC_STATUS, self.code.name)
             if self.code is not grpc.StatusCode.OK:
-                span.set_attribute(ERROR_TYPE, self.code.name)
+                span.set_attribute(spans.ERROR_TYPE, self.code.name)
             if self.code in OUR_FAULT:
                 span.set_status(trace.StatusCode.ERROR)
 

@@ -150,7 +150,8 @@ class Attempts:
             metrics.attempts_in_doubt.add(1, {metrics.PLUGIN_ID: claim.key.plugin_id})
         await self._gate.report(claim.key, told_to_the_provider_s_health(fault))
         try:
-            holding = await self._store.resolve(claim, resolution)
+            with spans.span(spans.RESOLVE):
+                holding = await self._store.resolve(claim, resolution)
         except RetryableError as store_error:
             # The claim runs out by itself and leaves the install in doubt, which is always safe.
             log.warning("refresh.resolve_failed", error=str(store_error))
@@ -167,9 +168,7 @@ def _provider_call(claim: Claim, grant: str, clock: Clock) -> Iterator[None]:
     """One call to Envoy, seen in its trace and in the metrics by what came of it."""
     began, outcome = clock.now(), "cancelled"
     attributes: dict[str, str | int] = {spans.GRANT: grant, spans.ATTEMPT: claim.attempt}
-    with spans.tracer.start_as_current_span(
-        spans.CALL, kind=trace.SpanKind.CLIENT, attributes=attributes, record_exception=False
-    ) as span:
+    with spans.span(spans.CALL, kind=trace.SpanKind.CLIENT, attributes=attributes) as span:
         try:
             yield
             outcome = "issued"

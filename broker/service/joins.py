@@ -69,7 +69,7 @@ class Joins:
         self._awaited[flight] += 1
         self._on_join()
         try:
-            with spans.tracer.start_as_current_span(spans.WAIT) as wait:
+            with spans.span(spans.WAIT) as wait:
                 while True:
                     holding = await self._waited_for(flight, wait)
                     if holding is not None:
@@ -108,8 +108,11 @@ class Joins:
         return self._work(flight, span, patient=patient)
 
     async def _work(self, flight: Flight, span: Span, *, patient: bool) -> Holding | None:
-        try:
-            with use_span(span, end_on_exit=True, record_exception=False):
+        with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            try:
                 return await self._fetch(flight, patient)
-        finally:
-            del self._spans[flight]
+            except Exception as error:
+                spans.failed(span, error)
+                raise
+            finally:
+                del self._spans[flight]

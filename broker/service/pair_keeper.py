@@ -49,7 +49,7 @@ class PairKeeper:
         Raises:
             InstallNotFound: there is a tombstone; the pair is dropped.
         """
-        with spans.tracer.start_as_current_span(spans.KEEP, record_exception=False):
+        with spans.span(spans.KEEP):
             try:
                 return await self._store.keep(claim, issued)
             except RetryableError as error:

@@ -241,7 +241,7 @@ class Refresher:
     async def _claim(self, flight: Flight, *, skip_locked: bool) -> Claim | Holding | ClaimHeld:
         key, terms = flight
         terms = replace(terms, traceparent=self._joins.traceparent(flight))
-        with spans.tracer.start_as_current_span(spans.CLAIM, record_exception=False):
+        with spans.span(spans.CLAIM):
             try:
                 answer = await self._store.claim(key, terms, skip_locked=skip_locked)
             except (InstallNotFound, ReauthorizationRequired):

@@ -6,12 +6,13 @@ also if that was another replica's: its context stands in the database beside th
 No attribute holds a token, a query string, or the words of an answer.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
 
 SERVICE_NAME: Final = "envoy-token-broker"
 
@@ -37,6 +38,7 @@ OUTCOME: Final = "tokenbroker.outcome"
 CACHE_SAYS: Final = "tokenbroker.cache.says"
 ALLOWED: Final = "tokenbroker.policy.allowed"
 OPERATION: Final = "tokenbroker.operation"
+ERROR_TYPE: Final = "error.type"
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -46,11 +48,35 @@ _TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 tracer: Final = trace.get_tracer(SERVICE_NAME)
 
 
+@contextmanager
+def span(
+    name: str,
+    *,
+    kind: trace.SpanKind = trace.SpanKind.INTERNAL,
+    attributes: Mapping[str, AttributeValue] | None = None,
+) -> Iterator[trace.Span]:
+    """A span of what is done in it, and the current one meanwhile."""
+    with tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except Exception as error:
+            failed(current, error)
+            raise
+
+
+def failed(of: trace.Span, error: Exception) -> None:
+    """What the span is of has failed. Its kind is told and not its words, which may be somebody else's."""
+    of.set_attribute(ERROR_TYPE, type(error).__name__)
+    of.set_status(trace.StatusCode.ERROR)
+
+
 def in_span(name: str, **attributes: str) -> AbstractContextManager[trace.Span]:
     """A span of something that happens thousands of times a second: there is one only in a trace that is sampled."""
     if not trace.get_current_span().is_recording():
         return nullcontext(trace.INVALID_SPAN)
-    return tracer.start_as_current_span(name, attributes=attributes)
+    return span(name, attributes=attributes)
 
 
 def read_context(headers: Mapping[str, str]) -> trace.SpanContext:
@@ -66,13 +92,13 @@ def traceparent_of(context: trace.SpanContext) -> str:
 def outbound_headers(context: trace.SpanContext | None = None) -> dict[str, str]:
     """The headers that carry this span, or the current one, to somebody else; empty without one."""
     headers: dict[str, str] = {}
-    span = trace.NonRecordingSpan(context) if context is not None else trace.get_current_span()
-    _TRACE_CONTEXT.inject(headers, trace.set_span_in_context(span))
+    carried = trace.NonRecordingSpan(context) if context is not None else trace.get_current_span()
+    _TRACE_CONTEXT.inject(headers, trace.set_span_in_context(carried))
     return headers
 
 
-def link_to(span: trace.Span, traceparent: str, otherwise: trace.SpanContext) -> None:
-    """Link `span` to the span that `traceparent` speaks of, or to another if it speaks of none."""
+def link_to(of: trace.Span, traceparent: str, otherwise: trace.SpanContext) -> None:
+    """Link the span `of` to the one that `traceparent` speaks of, or to another if it speaks of none."""
     context = read_context({TRACEPARENT: traceparent}) if traceparent else otherwise
     if context.is_valid:
-        span.add_link(context)
+        of.add_link(context)

@@ -55,6 +55,7 @@ class WebhookIngress:
             kind=trace.SpanKind.SERVER,
             attributes={"http.request.method": "POST", "http.route": ROUTE},
             record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             response = await self._answer(request)
             span.set_attribute("http.response.status_code", response.status_code)

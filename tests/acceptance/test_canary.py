@@ -54,7 +54,7 @@ MAY_HOLD: Final[dict[str, set[str]]] = {
     "told to envoy": NO_SECRET | {OF_THE_APP.name, REFRESH_TOKENS.name},
     "told to the key server": {OF_THE_KEY_SERVER.name},
     "told to the collector": {OF_THE_COLLECTOR.name},
-    "spans": NO_SECRET,
+    "spans and metrics": NO_SECRET,
     "audit": NO_SECRET,
     "pg_stat_activity": NO_SECRET,
     "database's files": NO_SECRET,

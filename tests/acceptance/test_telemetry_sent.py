@@ -97,9 +97,7 @@ async def test_standard_variables_say_what_is_sent(
     assert (metrics.CALL.name in received.metrics) == metrics_come
 
 
-@pytest.mark.parametrize(
-    "variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]
-)
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
 async def test_unknown_protocol_is_refused_at_the_start(traced: TracedScene, variable: str) -> None:
     """A word mistyped must not be an hour of missing traces; and what was typed may be a secret."""
     environ = {**traced.environ, **sends_to(Received(NOBODY)), variable: "http/jason"}

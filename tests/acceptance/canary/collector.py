@@ -8,21 +8,24 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-SERVICE: Final = "opentelemetry.proto.collector.trace.v1.TraceService"
-# An ExportTraceServiceResponse that says nothing.
+SERVICES: Final = (
+    "opentelemetry.proto.collector.trace.v1.TraceService",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService",
+)
+# A response of either that says nothing.
 NOTHING: Final = b""
 
 
 @dataclass
 class Collector:
-    """Attributes: url: where it is reached. told: the metadata of calls. exports: each ExportTraceServiceRequest."""
+    """Attributes: url: where it is reached. told: the metadata of calls. exports: each request."""
 
     url: str = ""
     told: list[bytes] = field(default_factory=list)
     exports: list[bytes] = field(default_factory=list)
 
     async def export(self, request: bytes, context: Any) -> bytes:
-        """Take spans."""
+        """Take spans or metrics."""
         self.told.append(repr(context.invocation_metadata()).encode())
         self.exports.append(request)
         return NOTHING
@@ -33,7 +36,9 @@ async def collecting() -> AsyncIterator[Collector]:
     """Runs a collector."""
     collector, server = Collector(), grpc.aio.server()
     export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(collector.export)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Export": export}),))
+    server.add_generic_rpc_handlers(
+        tuple(grpc.method_handlers_generic_handler(service, {"Export": export}) for service in SERVICES)
+    )
     collector.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

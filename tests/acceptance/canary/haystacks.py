@@ -40,7 +40,7 @@ def sent_and_recorded(house: House) -> Haystacks:
         "told to envoy": _all(house.front.told),
         "told to the key server": _all(house.key_server.requests),
         "told to the collector": _all(house.collector.told),
-        "spans": _all(house.collector.exports),
+        "spans and metrics": _all(house.collector.exports),
         "audit": (house.folder / AUDIT_LOG).read_bytes(),
     }
 

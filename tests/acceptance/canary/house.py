@@ -166,6 +166,7 @@ def _environ(folder: Path, database: str, front: EchoingEnvoy, collector: Collec
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={secrets.COLLECTOR}",
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
         "GRPC_VERBOSITY": "debug",
         "PYTHONASYNCIODEBUG": "1",
     }

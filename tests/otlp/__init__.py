@@ -1,0 +1,1 @@
+"""An OTLP receiver for tests: over gRPC and over HTTP, with real sockets, and what it got."""
