@@ -26,7 +26,17 @@ def _object(spec: Mapping[str, Any]) -> dict[str, Any]:
     return _strict(parts, *parts)
 
 
-_ENDPOINT: Final = _strict({"port": _TEXT, "path": _TEXT, "interval": _DURATION}, "port")
+_TLS: Final = {"type": "object", "required": ["ca", "serverName"]}
+_ENDPOINT: Final = _strict(
+    {
+        "port": _TEXT,
+        "path": _TEXT,
+        "interval": _DURATION,
+        "scheme": {"enum": ["http", "https"]},
+        "tlsConfig": _TLS,
+    },
+    "port",
+)
 _RULE: Final = _strict(
     {
         "alert": _TEXT,

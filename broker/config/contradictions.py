@@ -113,6 +113,23 @@ def _operations(values: Values) -> Iterator[str]:
         yield f"{PREFIX}OPERATIONS_ADDRESS must be set where {PREFIX}CONSOLE is"
 
 
+def _console(values: Values) -> Iterator[str]:
+    """Who shows who they are does so unheard; and where nobody need, it is this machine alone that looks."""
+    address = values.get("operations_address")
+    if not values.get("console") or address is None or address.is_loopback:
+        return
+    if values.get("insecure_serve_anybody"):
+        yield (
+            f"{PREFIX}OPERATIONS_ADDRESS must be a loopback address where {PREFIX}CONSOLE and "
+            f"{PREFIX}INSECURE_SERVE_ANYBODY are set: whoever reaches it sees every install"
+        )
+    elif "tls_certificate_file" in values and values["tls_certificate_file"] is None:
+        yield (
+            f"{PREFIX}TLS_CERTIFICATE_FILE and {PREFIX}TLS_KEY_FILE must be set where {PREFIX}CONSOLE is and "
+            f"{PREFIX}OPERATIONS_ADDRESS is no loopback address: bearer tokens would travel in the clear"
+        )
+
+
 def _workers(values: Values) -> Iterator[str]:
     for name in ("audit_log", "audit_second_log"):
         if (values.get("workers") or 1) > 1 and values.get(name) == "-":
@@ -136,5 +153,6 @@ _RULES: Final[tuple[Callable[[Values], Iterator[str]], ...]] = (
     _tls,
     _record,
     _operations,
+    _console,
     _workers,
 )

@@ -30,6 +30,8 @@ DENIED: Final = "DENIED"
 
 _WORDS: Final = re.compile(r"(?<!^)(?=[A-Z])")
 _NOTHING_YET: Final = Subject("")
+# No install can be called so. A policy gives it who gives all of an app's, and not who names installs or companies.
+_WHICHEVER: Final = "…"
 _Question = tuple[Caller, Operation, Subject]
 
 
@@ -128,8 +130,8 @@ class Call:
         return self._guard.allows(self.caller, self.operation, _subject_of(install))
 
     def may_see_app(self, plugin_id: str) -> bool:
-        """Whether the policy gives the caller the app as a whole, for counts; nothing goes on record."""
-        return self._guard.allows(self.caller, self.operation, Subject(plugin_id))
+        """Whether the policy gives the caller any install of the app, whichever, for counts; nothing goes on record."""
+        return self._guard.allows(self.caller, self.operation, Subject(plugin_id, _WHICHEVER))
 
     def require(self, install: Install) -> None:
         """Go on only if the policy gives the caller this install.

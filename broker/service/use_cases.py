@@ -67,10 +67,11 @@ class Bounds:
 
 
 class UseCases:
-    """The use cases by name."""
+    """The use cases by name. Attributes: owner: as in Bounds."""
 
     def __init__(self, ports: Ports, apps: Apps, bounds: Bounds) -> None:
         store, clock, randomness = ports.store, ports.clock, ports.randomness
+        self.owner = bounds.owner
         self.guard = Guard(ports.authorizer, ports.audit, max_decisions=bounds.cache_entries)
         self.cache = TokenCache(max_entries=bounds.cache_entries, max_staleness=bounds.cache_staleness)
         self.changes = changes = Changes(self.cache, clock, ports.hints)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from broker.web.peer_names import PEER_NAMES, names_of_peer
+
 # From a connection's first moment, or the first byte after an answer, to the end of the headers.
 REQUEST_TIME: Final = timedelta(seconds=10)
 # From there to the answer's end. More than a webhook takes whose body is slow and whose install needs a pair.
@@ -31,8 +33,9 @@ class BoundedConnection(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Wait for a request, and make room."""
+        """Wait for a request, and make room. Who is at the other end goes with each request."""
         super().connection_made(transport)
+        self.app_state = {**self.app_state, PEER_NAMES: names_of_peer(transport)}
         self._proceed()
         if len(self.connections) > MAX_CONNECTIONS:
             self._longest_waiting().leave()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -45,8 +46,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-def web_config(app: ASGIApp, *, drain_seconds: float) -> uvicorn.Config:
-    """How the broker's own HTTP is served: bounded, quiet, without a word about the software."""
+def web_config(app: ASGIApp, *, drain_seconds: float, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+    """How the broker's own HTTP is served: bounded, quiet, without a word about the software. `tls`: over that."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -55,6 +56,9 @@ def web_config(app: ASGIApp, *, drain_seconds: float) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
+        # Else whoever is on this machine could say to be elsewhere, also on record.
+        proxy_headers=False,
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(drain_seconds),
         http=BoundedConnection,

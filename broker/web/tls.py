@@ -69,7 +69,10 @@ class NewestTls:
 
 def _context(files: HttpTlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Without tickets nothing is resumed in 1.3: a resumed session would bring a client's certificate that is judged no
+    # more, by an authority that may have been removed since.
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
     context.load_cert_chain(files.certificate, files.key)
     if files.authorities is not None:
         context.load_verify_locations(files.authorities)

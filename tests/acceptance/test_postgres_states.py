@@ -5,6 +5,7 @@ no refresh token is presented as long as no claim can be committed; and all is w
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import grpc
 import grpc.aio
 import psycopg
 import pytest
+from psycopg.errors import DiskFull
 
 from broker import offline
 from broker.sandbox.embedded_postgres import EmbeddedPostgres
@@ -33,8 +35,7 @@ SETTINGS: Final = {"SWEEP_SECONDS": NEVER, "CACHE_STALENESS_SECONDS": "1", "DATA
 ROOM: Final = "4m"
 # Small enough to fill each page up, and nobody's.
 _FILL: Final = """
-INSERT INTO token_broker.installs (plugin_id, install_id, state)
-SELECT 'filler', number::text, 'uninstalled' FROM generate_series(1, 50) AS number
+INSERT INTO token_broker.installs (plugin_id, install_id, state) VALUES ('filler', %s, 'uninstalled')
 """
 
 
@@ -109,11 +110,13 @@ class OwnPostgres:
             f"CREATE TABLESPACE small LOCATION '{table}'",
             "ALTER TABLE token_broker.installs SET TABLESPACE small",
             "VACUUM FULL token_broker.installs",
-            _FILL,
         )
         with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
             while True:
                 filler.write(bytes(4096))
+        with psycopg.connect(self._server.dsn(), autocommit=True) as connection, suppress(DiskFull):
+            for number in itertools.count():
+                connection.execute(_FILL, [str(number)])
         try:
             yield
         finally:

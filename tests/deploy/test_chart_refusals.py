@@ -34,6 +34,7 @@ CONTRADICTIONS = [
     ("policy: {existingConfigMap: '', cedar: x, groupsKey: groups.json}", "policy.groupsKey is a key of"),
     ("audit: {log: ''}", "without a record nobody is served"),
     ("audit: {secondLog: '-'}", "audit.secondLog must be another place"),
+    ("workers: 2", "audit.log must be a file where workers is more than 1"),
     (
         "audit: {log: /var/log/token-broker/$(POD_NAME).jsonl}",
         "audit.volume must be set where audit.log is a file",
@@ -45,6 +46,10 @@ CONTRADICTIONS = [
     ("networkPolicy: {callers: []}", "networkPolicy.callers must name who may reach"),
     ("ingress: {host: ''}", "ingress.host must be the name"),
     ("operations: {enabled: false, console: true}", "operations.console needs operations.enabled"),
+    (
+        "{operations: {console: true}, monitoring: {podMonitor: {enabled: true}}}",
+        "monitoring.podMonitor.tlsConfig must say how the port is trusted",
+    ),
     (
         "{operations: {enabled: false}, monitoring: {podMonitor: {enabled: true}}}",
         "there is nothing to scrape",

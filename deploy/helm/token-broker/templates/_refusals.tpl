@@ -107,6 +107,9 @@ it is known before anything is replaced. What a single value may be stands in va
 {{- end -}}
 {{- $many := or (gt (int $.Values.replicas) 1) $.Values.autoscaling.enabled -}}
 {{- range $name, $place := dict "audit.log" .log "audit.secondLog" .secondLog -}}
+{{- if and (eq "-" (default "" $place)) (gt (int $.Values.workers) 1) -}}
+{{- $problems = append $problems (printf "%s must be a file where workers is more than 1: in a pipe, lines of several processes tear each other" $name) -}}
+{{- end -}}
 {{- if hasPrefix "/" (default "" $place) -}}
 {{- if not $.Values.audit.volume -}}
 {{- $problems = append $problems (printf "audit.volume must be set where %s is a file: nothing else in a pod can be written to" $name) -}}
@@ -131,6 +134,9 @@ it is known before anything is replaced. What a single value may be stands in va
 {{- end -}}
 {{- if and .monitoring.podMonitor.enabled (not .operations.enabled) -}}
 {{- $problems = append $problems "monitoring.podMonitor needs operations.enabled: there is nothing to scrape" -}}
+{{- end -}}
+{{- if and .monitoring.podMonitor.enabled .operations.console (not .monitoring.podMonitor.tlsConfig) -}}
+{{- $problems = append $problems "monitoring.podMonitor.tlsConfig must say how the port is trusted where operations.console is on: {ca: …, serverName: …}" -}}
 {{- end -}}
 {{- if .autoscaling.enabled -}}
 {{- if gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas) -}}
