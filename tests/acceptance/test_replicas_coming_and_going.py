@@ -15,13 +15,13 @@ from prometheus_client import parser
 from tests.acceptance.callers import Callers
 from tests.acceptance.replicas import SETTINGS, Replica, replica
 from tests.acceptance.scene import presented_wrongly
+from tests.acceptance.service_config import SERVICE_CONFIG
 from tests.acceptance.short_lived import (
     envoy_on_the_real_clock,
     install_all,
     short_lived,
     simulated_apps,
 )
-from tests.acceptance.test_replicas_rolling import SERVICE_CONFIG
 from tests.acceptance.test_replicas_rolling import SETTINGS as PATIENT
 from tests.eventually import eventually
 from tests.integration.served_broker import ANY_PORT, CALL_SECONDS, envoy_url, settings_for

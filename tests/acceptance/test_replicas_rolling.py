@@ -11,6 +11,7 @@ import grpc.aio
 from tests.acceptance.callers import Callers
 from tests.acceptance.replicas import Replicas, replicas
 from tests.acceptance.scene import presented_wrongly
+from tests.acceptance.service_config import SERVICE_CONFIG
 from tests.acceptance.short_lived import (
     envoy_on_the_real_clock,
     install_all,
@@ -29,23 +30,6 @@ SETTINGS: Final = {
     "CACHE_STALENESS_SECONDS": "1",
     "ENVOY_CALLS_PER_SECOND": "200",
     "LAME_DUCK_SECONDS": "1",
-}
-# What a caller's configuration says: any replica will do that says it serves, and one that can't answer is no failure.
-SERVICE_CONFIG: Final = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": "tokenbroker.v1.TokenBroker"},
-    "methodConfig": [
-        {
-            "name": [{"service": "tokenbroker.v1.TokenBroker"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
 }
 
 

@@ -15,6 +15,7 @@ import grpc.aio
 import httpx
 import psycopg
 
+from tests.acceptance.service_config import SERVICE_CONFIG
 from tests.eventually import eventually
 from tests.integration.health_calls import SERVING, health
 from tests.integration.served_broker import CALL_SECONDS, envoy_url, settings_for
@@ -42,23 +43,6 @@ PROC: Final = Path("/proc")
 # A channel has one connection, which is one worker's. So many are all of one worker's about once in 500 times, where
 # that matters not.
 CHANNELS: Final = 10
-# What a caller's configuration says, as for replicas.
-SERVICE_CONFIG: Final = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": "tokenbroker.v1.TokenBroker"},
-    "methodConfig": [
-        {
-            "name": [{"service": "tokenbroker.v1.TokenBroker"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
 CHANNEL_OPTIONS: Final = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.initial_reconnect_backoff_ms", 100),
