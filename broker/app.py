@@ -24,7 +24,7 @@ from broker.adapters.postgres.seal_check import SealCheck
 from broker.adapters.postgres.store import PostgresInstallStore
 from broker.api.caller_rates import CallerRates
 from broker.api.callers import Reception
-from broker.api.handlers import Admission
+from broker.api.handlers import Admission, Admissions
 from broker.api.installs import InstallsServicer
 from broker.api.server import GrpcServer
 from broker.api.token_broker import TokenBrokerServicer
@@ -68,7 +68,7 @@ def bound(setting: str, address: Address, *, shared: bool = False) -> socket.soc
 
 
 class Broker:
-    """A whole broker on the running event loop."""
+    """A whole broker on the running event loop. Attributes: use_cases: what it does, behind its doors."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, *, worker: int | None = None) -> None:
         """Opens nothing yet. `worker`: its number, if it is one of several."""
@@ -86,13 +86,13 @@ class Broker:
         self._hints = PostgresHints(self._connections, settings.database_direct_url or settings.database_url)
         apps = Apps(settings.envoy_apps())
         self._entrance = Entrance(settings, self._clock)
-        self._use_cases = UseCases(self._ports(), apps, bounds(settings))
+        self.use_cases = UseCases(self._ports(), apps, bounds(settings))
         self._worker = worker
-        self._admission = Admission(settings.calls_in_flight)
+        self._admissions = Admissions(Admission(settings.calls_in_flight), Admission(settings.watch_streams))
         self._grpc = self._grpc_server(apps, traced=telemetry.traced)
         self._readiness = Readiness(
             database_problem=self._database_problem,
-            open_circuits=self._use_cases.gate.held_apps,
+            open_circuits=self.use_cases.gate.held_apps,
             door_shut=self._entrance.shut_because,
             door_remarks=self._entrance.remarks,
             on_change=lambda ready: self._grpc.set_serving(serving=ready),
@@ -104,13 +104,13 @@ class Broker:
         census = postgres_census.PostgresCensus(self._census_connections, self._limits, self._clock)
         self._operations = Operations(settings, telemetry, census, self._clock)
         self._operations.observe(
-            self._use_cases,
+            self.use_cases,
             readiness=self._readiness,
-            admission=self._admission,
+            admission=self._admissions.calls,
             connections=self._connections,
             entrance=self._entrance,
         )
-        self._web = web_app(WebhookIngress(self._use_cases.accept_route_webhook), self._readiness)
+        self._web = web_app(WebhookIngress(self.use_cases.accept_route_webhook), self._readiness)
         self._http: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.grpc_port = self.http_port = 0
@@ -136,18 +136,19 @@ class Broker:
         )
 
     def _grpc_server(self, apps: Apps, *, traced: bool) -> GrpcServer:
-        use_cases, clock = self._use_cases, self._clock
+        use_cases, clock = self.use_cases, self._clock
         return GrpcServer(
             TokenBrokerServicer(
                 accept_route_webhook=use_cases.accept_route_webhook,
                 get_token=use_cases.get_token,
                 batch_get_tokens=use_cases.batch_get_tokens,
                 report_rejected_token=use_cases.report_rejected_token,
+                watch_tokens=use_cases.watch_tokens,
                 apps=apps,
                 clock=clock,
             ),
             InstallsServicer(installs=use_cases.installs, list_installs=use_cases.list_installs, clock=clock),
-            self._admission,
+            self._admissions,
             Reception(
                 self._entrance.authenticator,
                 use_cases.guard,
@@ -201,13 +202,9 @@ class Broker:
         await self._connections.open()
         await self._census_connections.open()
         await self._entrance.start()
-        self._hints.start(self._use_cases.hinted, self._use_cases.health_hinted)
-        watches = (
-            self._readiness.watch(),
-            self._sweep(),
-            *self._entrance.watches(),
-            *self._operations.watches(),
-        )
+        self._hints.start(self.use_cases.hinted, self.use_cases.health_hinted)
+        watches = [self._readiness.watch(), self._sweep(), self.use_cases.watch_tokens.run()]
+        watches += [*self._entrance.watches(), *self._operations.watches()]
         self._tasks = [asyncio.create_task(watch) for watch in watches]
 
     async def ready(self) -> None:
@@ -221,15 +218,15 @@ class Broker:
             task.cancel()
         await self._grpc.leave()
         await asyncio.sleep(self._settings.lame_duck_seconds.total_seconds())
-        drain_seconds = self._settings.drain_seconds.total_seconds()
+        self.use_cases.watch_tokens.close()
+        drain_seconds, refresher = self._settings.drain_seconds.total_seconds(), self.use_cases.refresher
         try:
             async with asyncio.timeout(drain_seconds):
                 await asyncio.gather(
                     self._grpc.stop(drain_seconds), self._http.stop() if self._http else asyncio.sleep(0)
                 )
-                await self._use_cases.refresher.drain()
+                await refresher.drain()
         except TimeoutError:
-            refresher = self._use_cases.refresher
             log.warning(
                 "broker.drain_ran_out",
                 seconds=drain_seconds,
@@ -249,7 +246,7 @@ class Broker:
 
     async def _sweep(self) -> None:
         await self._readiness.until_ready()
-        await self._use_cases.scheduler.run()
+        await self.use_cases.scheduler.run()
 
     async def _database_problem(self) -> str | None:
         try:

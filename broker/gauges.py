@@ -73,6 +73,8 @@ class Gauges:
         one: dict[Metric, Callable[[], float]] = {
             metrics.CALLS_IN_FLIGHT: lambda: admission.calls,
             metrics.CACHED: lambda: len(use_cases.cache),
+            metrics.WATCHES: lambda: len(use_cases.watch_tokens),
+            metrics.WATCHED: lambda: use_cases.watch_tokens.subscriptions,
             metrics.UNDER_WAY: lambda: len(use_cases.refresher),
             metrics.UNSTORED: lambda: use_cases.refresher.pairs_not_stored,
             metrics.SWEEP_LAG: lambda: use_cases.scheduler.lag / ONE_SECOND,
@@ -83,7 +85,7 @@ class Gauges:
         }
         for metric, look in one.items():
             metrics.observe(metric, lambda look=look: [(look(), {})])  # type: ignore[misc]  # mypy can't infer a default
-        handed_out = use_cases.get_token.handed_out
+        handed_out = use_cases.handed_out
         metrics.observe(
             metrics.HANDED_OUT, lambda: [(count, {"source": source}) for source, count in handed_out.items()]
         )

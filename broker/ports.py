@@ -4,8 +4,7 @@
 the same behaviour. A port raises what its docstring names and nothing else that a service should catch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -13,14 +12,13 @@ from broker.domain.apps import EnvoyApp
 from broker.domain.audit import AuditRecord
 from broker.domain.callers import Caller, Credentials, Operation, Subject
 from broker.domain.census import CensusOfInstalls
-from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
+from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Resolution
 from broker.domain.errors import ProviderFault
 from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.installs import DueInstall, Holding, Install, InstallFilter, IssuedTokens, Standing
 from broker.domain.provider_health import Lease, ProviderHealth
 from broker.domain.secret import Secret
-from broker.domain.states import InstallEvent, InstallState
 from broker.domain.webhooks import RouteWebhook, Webhook
 
 
@@ -44,47 +42,11 @@ class Randomness(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class InstallFilter:
-    """Which installs to list; None does not filter. `failing`: only those that are (see Install.failing)."""
-
-    plugin_id: str | None = None
-    company_id: str | None = None
-    state: InstallState | None = None
-    failing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """How an attempt ended that brought no pair.
-
-    Attributes:
-        kind: see ProviderFault.kind, or Ending.SUPERSEDED, which is no failure and is not counted as one.
-        retry_in: the wait before the next attempt for a due token.
-        in_doubt: whether the next attempt must not present the stored refresh token.
-        event: what it means for the install's state; None if nothing. An uninstall destroys the tokens.
-    """
-
-    kind: str
-    retry_in: timedelta
-    in_doubt: bool
-    event: InstallEvent | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DueInstall:
-    """An install that wants an attempt, as the sweep saw it: others may have been there since."""
-
-    key: InstallKey
-    generation: int
-    overdue: timedelta
-
-
 class InstallStore(Protocol):
     """Installs, their sealed tokens and the claims on them.
 
     Every method may raise StoreUnavailable; those that open tokens SealBroken. Each touches one install
-    by its key, save `page` and `due`. Times are translated to the broker's clock, save the history's.
+    by its key, save `page`, `due` and `standings`. Times are translated to the broker's clock, save the history's.
     """
 
     async def find(self, key: InstallKey) -> Install | None:
@@ -93,6 +55,10 @@ class InstallStore(Protocol):
 
     async def find_holding(self, key: InstallKey) -> Holding | None:
         """The install with its access token."""
+        ...
+
+    async def standings(self, keys: Sequence[InstallKey]) -> Mapping[InstallKey, Standing]:
+        """How these installs stand, without opening any token. Those that are unknown are left out."""
         ...
 
     async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
@@ -203,6 +169,11 @@ class Census(Protocol):
 
 class Hints(Protocol):
     """Tells other replicas that something has changed. Never waits, never fails; and every hint may be lost."""
+
+    @property
+    def are_heard(self) -> bool:
+        """Whether the others' hints reach this process, as far as it knows."""
+        ...
 
     def tell(self, key: InstallKey) -> None:
         """Say some time soon that an install has changed."""

@@ -9,7 +9,8 @@ from opentelemetry import trace
 
 from broker.api.caller_rates import CallerRates
 from broker.api.certificate_names import certificate_names
-from broker.domain.callers import Credentials, Operation
+from broker.domain.callers import Caller, Credentials, Operation
+from broker.domain.errors import Overloaded
 from broker.domain.secret import Secret
 from broker.ports import Authenticator
 from broker.service.calls import Call, Guard
@@ -57,6 +58,14 @@ class Reception:
         caller = await self._authenticator.authenticate(credentials)
         self._rates.count(caller)
         return self._guard.begin(caller, operation, address=context.peer(), trace_id=trace_id)
+
+    async def pace(self, caller: Caller) -> None:
+        """Count what a caller asks within a stream, and wait as long as it asks too often."""
+        while True:
+            try:
+                return self._rates.count(caller)
+            except Overloaded as too_often:
+                await asyncio.sleep(too_often.retry_after.total_seconds())
 
 
 async def until_not_found_may_be_told(began: float) -> None:

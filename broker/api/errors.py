@@ -14,13 +14,9 @@ from tokenbroker.v1 import error_reason_pb2, token_broker_pb2
 ERROR_DOMAIN: Final = "tokenbroker.v1"
 REASON_PREFIX: Final = "ERROR_REASON_"
 DETAILS_KEY: Final = "grpc-status-details-bin"
-
-
-class NotImplementedYet(errors.BrokerError):
-    """An RPC of the API that this release does not serve."""
-
-    def __init__(self) -> None:
-        super().__init__("this release does not serve that call; see the changelog")
+# Tells a gRPC client that retries by its service config when to, and a negative number: not at all (gRPC's proposal A6).
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+NO_RETRY: Final = "-1"
 
 
 class InternalError(errors.BrokerError):
@@ -53,7 +49,6 @@ _TABLE: Final[dict[type[errors.BrokerError], tuple[grpc.StatusCode, "_Reason.Val
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, _Reason.ERROR_REASON_OVERLOADED),
     errors.AuditUnavailable: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_AUDIT_UNAVAILABLE),
     errors.ShuttingDown: (grpc.StatusCode.UNAVAILABLE, _Reason.ERROR_REASON_SHUTTING_DOWN),
-    NotImplementedYet: (grpc.StatusCode.UNIMPLEMENTED, _Reason.ERROR_REASON_NOT_IMPLEMENTED),
 }
 _OURS: Final = (grpc.StatusCode.INTERNAL, _Reason.ERROR_REASON_INTERNAL)
 
@@ -106,6 +101,17 @@ def status_details(description: Description) -> bytes:
         retry_delay.FromTimedelta(description.retry_after)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=retry_delay))
     return bytes(status.SerializeToString())
+
+
+def trailers(description: Description) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a call that fails so.
+
+    Envoy is as unavailable to the other replicas: a retry within the same call would only multiply what they bear.
+    """
+    details = (DETAILS_KEY, status_details(description))
+    if description.reason == _Reason.ERROR_REASON_PROVIDER_UNAVAILABLE:
+        return (details, (PUSHBACK_KEY, NO_RETRY))
+    return (details,)
 
 
 def failure_message(error: errors.BrokerError) -> token_broker_pb2.TokenFailure:

@@ -7,7 +7,7 @@ GetToken may answer with ready-made bytes, and wrapping a method costs less than
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 import structlog
@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from opentelemetry import trace
 
 from broker.api.callers import Context, Reception, operation_of, until_not_found_may_be_told
-from broker.api.errors import DETAILS_KEY, InternalError, describe, status_details
+from broker.api.errors import InternalError, describe, trailers
 from broker.api.observation import Observation, server_span
 from broker.domain.callers import Operation
 from broker.domain.errors import (
@@ -62,28 +62,46 @@ class Admission:
         self.calls -= 1
 
 
+class Admissions(NamedTuple):
+    """Streams stay for minutes and do little: they must not take the places of calls."""
+
+    calls: Admission
+    streams: Admission
+
+    def close(self) -> None:
+        """Refuse all that is new."""
+        self.calls.closed = self.streams.closed = True
+
+
 def handlers_of(
-    service: ServiceDescriptor, servicer: object, admission: Admission, reception: Reception, *, traced: bool
+    service: ServiceDescriptor,
+    servicer: object,
+    admissions: Admissions,
+    reception: Reception,
+    *,
+    traced: bool,
 ) -> grpc.GenericRpcHandler:
     """Handlers for every method of `service`, each answered by the method of that name of `servicer`."""
     methods: Iterable[MethodDescriptor] = service.methods
     handlers = {
-        method.name: _handler(method, getattr(servicer, method.name), admission, reception, traced=traced)
+        method.name: _handler(method, getattr(servicer, method.name), admissions, reception, traced=traced)
         for method in methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, behaviour: Any, admission: Admission, reception: Reception, *, traced: bool
+    method: MethodDescriptor, behaviour: Any, admissions: Admissions, reception: Reception, *, traced: bool
 ) -> "grpc.RpcMethodHandler[Any, Any]":
     parse = GetMessageClass(method.input_type).FromString
     operation = operation_of(method.name)
     name = f"{method.containing_service.full_name}/{method.name}"
     if method.server_streaming:
-        stream = _stream(name, operation, behaviour, admission, reception)
-        return grpc.stream_stream_rpc_method_handler(stream, parse, _serialize)
-    call = _unary(name, _answered(operation, parse, behaviour, reception), admission)
+        streamed = _streamed(operation, parse, behaviour, reception)
+        return grpc.stream_stream_rpc_method_handler(
+            _stream(name, streamed, admissions.streams), None, _serialize
+        )
+    call = _unary(name, _answered(operation, parse, behaviour, reception), admissions.calls)
     if traced:
         call = _in_span(server_span(name), call)
     # Parsed behind the door, and by us: gRPC would answer a malformed message with UNKNOWN and a traceback.
@@ -167,15 +185,35 @@ def _unary(name: str, answer: _Answer, admission: Admission) -> _Answer:
     return call
 
 
-def _stream(
-    name: str, operation: Operation, behaviour: StreamMethod, admission: Admission, reception: Reception
-) -> Any:
-    async def call(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+_Streamed = Callable[[AsyncIterator[bytes], Context], AsyncIterator[Message]]
+
+
+def _streamed(
+    operation: Operation, parse: Callable[[bytes], Message], behaviour: StreamMethod, reception: Reception
+) -> _Streamed:
+    """Who calls, and the servicer's method; what is asked within the stream is judged there."""
+
+    async def stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
+        call = await reception.receive(operation, context)
+
+        async def messages() -> AsyncIterator[Message]:
+            async for request in requests:
+                await reception.pace(call.caller)
+                yield _parsed(request, parse)
+
+        async for reply in behaviour(messages(), call):
+            yield reply
+
+    return stream
+
+
+def _stream(name: str, streamed: _Streamed, admission: Admission) -> Any:
+    async def call(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
         observed = Observation(name)
         try:
             admission.enter()
             try:
-                async for reply in behaviour(requests, await reception.receive(operation, context)):
+                async for reply in streamed(requests, context):
                     yield reply
             finally:
                 admission.leave()
@@ -197,5 +235,4 @@ async def _abort(context: Context, observed: Observation, name: str, error: Exce
         log.error("api.failed", method=name, error=type(error).__name__, message=str(error))
     description = describe(error)
     observed.code = description.code
-    details = ((DETAILS_KEY, status_details(description)),)
-    await context.abort(description.code, description.message, details)
+    await context.abort(description.code, description.message, trailers(description))

@@ -2,9 +2,9 @@
 
 from broker.api.messages import STATES, attempt_message, install_message
 from broker.domain.errors import InvalidField
-from broker.domain.installs import Install
+from broker.domain.installs import Install, InstallFilter
 from broker.domain.states import InstallState
-from broker.ports import Clock, InstallFilter
+from broker.ports import Clock
 from broker.service.calls import Call
 from broker.service.installs import Installs
 from broker.service.list_installs import ListInstalls

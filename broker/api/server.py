@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from broker.api.callers import Reception
-from broker.api.handlers import Admission, handlers_of
+from broker.api.handlers import Admissions, handlers_of
 from broker.api.installs import InstallsServicer
 from broker.api.token_broker import TokenBrokerServicer
 from broker.domain.webhooks import MAX_BODY_BYTES
@@ -76,7 +76,7 @@ class GrpcServer:
         self,
         token_broker: TokenBrokerServicer,
         installs: InstallsServicer,
-        admission: Admission,
+        admissions: Admissions,
         reception: Reception,
         *,
         credentials: grpc.ServerCredentials | None,
@@ -85,14 +85,14 @@ class GrpcServer:
         shares_port: bool = False,
     ) -> None:
         """`credentials`: of TLS; None serves in the clear. `shares_port`: with other workers, who have it held."""
-        self._admission = admission
+        self._admissions = admissions
         self._credentials = credentials
         # A second server on the same port takes half of the calls, silently: only if it is meant to.
         self._server = grpc.aio.server(options=[*OPTIONS, ("grpc.so_reuseport", int(shares_port))])
         self._server.add_generic_rpc_handlers(
             (
-                handlers_of(TOKEN_BROKER, token_broker, admission, reception, traced=traced),
-                handlers_of(INSTALLS, installs, admission, reception, traced=traced),
+                handlers_of(TOKEN_BROKER, token_broker, admissions, reception, traced=traced),
+                handlers_of(INSTALLS, installs, admissions, reception, traced=traced),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -135,5 +135,5 @@ class GrpcServer:
 
         gRPC itself cancels what reaches it while it says goodbye to its clients: first let them leave.
         """
-        self._admission.closed = True
+        self._admissions.close()
         await self._server.stop(grace_seconds)

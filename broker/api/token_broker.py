@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from broker.api.callers import until_not_found_may_be_told
-from broker.api.errors import NotImplementedYet, failure_message
+from broker.api.errors import failure_message
 from broker.api.messages import install_message, timedelta_of, token_bytes
+from broker.api.watching import replies
 from broker.domain.apps import Apps
 from broker.domain.callers import Operation
 from broker.domain.errors import BrokerError, InstallNotFound, InvalidField
@@ -22,6 +23,7 @@ from broker.service.calls import Call
 from broker.service.get_token import NO_TIME, GetToken
 from broker.service.report_rejected_token import ReportRejectedToken
 from broker.service.token_cache import Entry
+from broker.service.watch_tokens import WatchTokens
 from tokenbroker.v1 import token_broker_pb2 as pb
 
 _KINDS: Final[dict[WebhookKind, pb.WebhookKind.ValueType]] = {
@@ -41,6 +43,7 @@ class TokenBrokerServicer:
         get_token: GetToken,
         batch_get_tokens: BatchGetTokens,
         report_rejected_token: ReportRejectedToken,
+        watch_tokens: WatchTokens,
         apps: Apps,
         clock: Clock,
     ) -> None:
@@ -48,6 +51,7 @@ class TokenBrokerServicer:
         self._get_token = get_token
         self._batch_get_tokens = batch_get_tokens
         self._report_rejected_token = report_rejected_token
+        self._watch_tokens = watch_tokens
         self._apps = apps
         self._clock = clock
 
@@ -95,11 +99,13 @@ class TokenBrokerServicer:
         )
         return pb.ReportRejectedTokenResponse(invalidated=report.invalidated, generation=report.generation)
 
-    def WatchTokens(
-        self, _requests: AsyncIterator[pb.WatchTokensRequest], _call: Call
+    async def WatchTokens(
+        self, requests: AsyncIterator[pb.WatchTokensRequest], call: Call
     ) -> AsyncIterator[pb.WatchTokensResponse]:
         """See the proto."""
-        raise NotImplementedYet
+        async with self._watch_tokens.open(call) as watch:
+            async for reply in replies(watch, requests, self._clock):
+                yield reply
 
     def _vouched(self, request: pb.AcceptRouteWebhookRequest) -> RouteWebhook:
         vouched = request.vouched

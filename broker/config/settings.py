@@ -215,6 +215,9 @@ class Settings(BaseModel):
     calls_in_flight: PositiveInt = Field(
         20000, description="How many gRPC calls one process works on at once; more are shed."
     )
+    watch_streams: PositiveInt = Field(
+        10000, description="How many streams of WatchTokens one process serves at once; more are refused."
+    )
     caller_calls_per_second: CallsPerSecond = Field(
         1000,
         description="How often one caller may call one process; what is more is shed. Callers that need not prove "

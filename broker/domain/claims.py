@@ -261,3 +261,20 @@ def unkept(claim: Claim, issued: IssuedTokens) -> Holding:
         fetched_in=claim.traceparent,
     )
     return Holding(install, issued.access_token, issued.token_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How an attempt ended that brought no pair.
+
+    Attributes:
+        kind: see ProviderFault.kind, or Ending.SUPERSEDED, which is no failure and is not counted as one.
+        retry_in: the wait before the next attempt for a due token.
+        in_doubt: whether the next attempt must not present the stored refresh token.
+        event: what it means for the install's state; None if nothing. An uninstall destroys the tokens.
+    """
+
+    kind: str
+    retry_in: timedelta
+    in_doubt: bool
+    event: InstallEvent | None = None

@@ -5,6 +5,7 @@ All times are on the broker's clock (`Clock.now`); the store translates from the
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from broker.domain.identifiers import InstallKey
 from broker.domain.secret import Secret
@@ -63,6 +64,14 @@ class EndedAttempt:
     ended_at: datetime
 
 
+class Standing(NamedTuple):
+    """What decides whether a token that somebody holds may still be used, and whether there is a newer one."""
+
+    generation: int
+    state: InstallState
+    rejected: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Install:
     """What the broker knows of an install, without any token.
@@ -95,6 +104,11 @@ class Install:
     created_at: datetime
     updated_at: datetime
     fetched_in: str = ""
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands."""
+        return Standing(self.generation, self.state, self.rejected)
 
     @property
     def failing(self) -> bool:
@@ -133,3 +147,22 @@ class IssuedTokens:
     refresh_token_expires_in: timedelta | None
     company_id: str
     minted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstallFilter:
+    """Which installs to list; None does not filter. `failing`: only those that are (see Install.failing)."""
+
+    plugin_id: str | None = None
+    company_id: str | None = None
+    state: InstallState | None = None
+    failing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DueInstall:
+    """An install that wants an attempt, as the sweep saw it: others may have been there since."""
+
+    key: InstallKey
+    generation: int
+    overdue: timedelta

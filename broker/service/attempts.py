@@ -11,10 +11,10 @@ from opentelemetry import trace
 
 from broker.domain.apps import Apps, EnvoyApp
 from broker.domain.backoff import full_jitter
-from broker.domain.claims import Claim, Ending, ending_of
+from broker.domain.claims import Claim, Ending, Resolution, ending_of
 from broker.domain.errors import CompanyMismatch, GrantRefused, NotSent, ProviderFault, RetryableError
 from broker.domain.installs import Holding, IssuedTokens
-from broker.ports import Clock, InstallStore, Randomness, Resolution, TokenEndpoint
+from broker.ports import Clock, InstallStore, Randomness, TokenEndpoint
 from broker.service.changes import Changes
 from broker.service.pair_keeper import PairKeeper
 from broker.service.provider_gate import ProviderGate

@@ -1,16 +1,27 @@
 """Tell, the last step of the refresh protocol: who learns of a change, and how soon.
 
-This process's cache at once; whoever waits here for another's claim at once; the other replicas by a hint, or when
-they next look. A hint is only a hint: without a single one every replica is right within the cache's staleness.
+This process's cache at once; whoever waits here for another's claim, or follows the install for its watchers, at once;
+the other replicas by a hint, or when they next look. A hint is only a hint: without a single one every replica is right
+within the cache's staleness.
 """
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding
 from broker.ports import Clock, Hints
 from broker.service.token_cache import TokenCache
+
+
+class Follower(Protocol):
+    """Somebody who wants to know of an install until told otherwise."""
+
+    def news(self, key: InstallKey) -> None:
+        """Something has been learnt of the install: look again, soon. Must not wait or raise."""
+        ...
 
 
 class Changes:
@@ -21,11 +32,14 @@ class Changes:
         self._clock = clock
         self._hints = hints
         self._waiting: dict[InstallKey, list[asyncio.Future[None]]] = {}
+        self._followers: dict[InstallKey, dict[Follower, None]] = {}
 
     def learn(self, holding: Holding, asked_at: datetime | None = None) -> None:
         """Remember what the store said when it was asked at `asked_at`, or now."""
         self._cache.put(holding, asked_at or self._clock.now())
         self.wake(holding.install.key)
+        for follower in self._followers.get(holding.install.key, ()):
+            follower.news(holding.install.key)
 
     def publish(self, holding: Holding) -> None:
         """Remember what this process has stored, and tell the other replicas."""
@@ -37,6 +51,22 @@ class Changes:
         for waiting in self._waiting.pop(key, ()):
             if not waiting.done():
                 waiting.set_result(None)
+
+    @property
+    def followed(self) -> Collection[InstallKey]:
+        """The installs that somebody follows."""
+        return self._followers.keys()
+
+    def follow(self, key: InstallKey, follower: Follower) -> None:
+        """Tell `follower` of every news of this install, from now on."""
+        self._followers.setdefault(key, {})[follower] = None
+
+    def unfollow(self, key: InstallKey, follower: Follower) -> None:
+        """Tell it no more."""
+        followers = self._followers[key]
+        del followers[follower]
+        if not followers:
+            del self._followers[key]
 
     async def wait(self, key: InstallKey, at_most: timedelta) -> None:
         """Wait for news of this install, or until `at_most` has passed."""

@@ -9,8 +9,8 @@ from typing import Final
 
 from broker.domain.errors import InvalidField
 from broker.domain.identifiers import InstallKey, checked_id
-from broker.domain.installs import Install
-from broker.ports import InstallFilter, InstallStore
+from broker.domain.installs import Install, InstallFilter
+from broker.ports import InstallStore
 from broker.service.calls import Call
 
 DEFAULT_PAGE_SIZE: Final = 50

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
-from broker.domain.claims import Purpose
+from broker.domain.claims import Purpose, Resolution
 from broker.domain.errors import (
     BrokerError,
     ClientCredentialsRefused,
@@ -19,7 +19,6 @@ from broker.domain.errors import (
 )
 from broker.domain.provider_health import CLIENT_REFUSED
 from broker.domain.states import InstallEvent
-from broker.ports import Resolution
 
 # What Envoy answers to a mint after an uninstall is not documented. Behind a verified webhook that says so, these
 # are as good as a refusal: a bare 401, since the same secret has just verified that webhook.

@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 
 from broker.domain.errors import BrokerError, Overloaded, RetryableError, StoreUnavailable
-from broker.ports import Clock, DueInstall, InstallStore, Randomness
+from broker.domain.installs import DueInstall
+from broker.ports import Clock, InstallStore, Randomness
 from broker.service.provider_gate import ProviderGate
 from broker.service.refresher import Refresher
 

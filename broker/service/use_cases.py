@@ -24,11 +24,13 @@ from broker.service.changes import Changes
 from broker.service.get_token import GetToken
 from broker.service.installs import Installs
 from broker.service.list_installs import ListInstalls
+from broker.service.look_ups import LookUps, Source
 from broker.service.provider_gate import ProviderGate
 from broker.service.refresher import Refresher
 from broker.service.report_rejected_token import ReportRejectedToken
 from broker.service.scheduler import Scheduler
 from broker.service.token_cache import TokenCache
+from broker.service.watch_tokens import WatchTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,12 @@ class Bounds:
 
 
 class UseCases:
-    """The use cases by name. Attributes: owner: as in Bounds."""
+    """The use cases by name.
+
+    Attributes:
+        owner: as in Bounds.
+        handed_out: how many tokens were handed out, by where they came from.
+    """
 
     def __init__(self, ports: Ports, apps: Apps, bounds: Bounds) -> None:
         store, clock, randomness = ports.store, ports.clock, ports.randomness
@@ -112,8 +119,28 @@ class UseCases:
             interval=bounds.sweep_interval,
             at_once=bounds.refreshes_in_flight,
         )
+        self.handed_out = handed_out = dict.fromkeys(Source, 0)
+        self._look_ups = look_ups = LookUps(store=store, cache=self.cache, changes=changes, clock=clock)
         self.get_token = GetToken(
-            apps=apps, store=store, cache=self.cache, changes=changes, refresher=refresher, clock=clock
+            apps=apps,
+            cache=self.cache,
+            look_ups=look_ups,
+            refresher=refresher,
+            clock=clock,
+            handed_out=handed_out,
+        )
+        self.watch_tokens = WatchTokens(
+            apps=apps,
+            store=store,
+            cache=self.cache,
+            changes=changes,
+            look_ups=look_ups,
+            guard=self.guard,
+            hints=ports.hints,
+            clock=clock,
+            randomness=randomness,
+            staleness=bounds.cache_staleness,
+            handed_out=handed_out,
         )
         self.batch_get_tokens = BatchGetTokens(self.get_token)
         self.report_rejected_token = ReportRejectedToken(
@@ -139,7 +166,8 @@ class UseCases:
     def hinted(self, key: InstallKey) -> None:
         """Another replica says that this install has changed."""
         self.changes.wake(key)
-        self.get_token.look_behind(key)
+        self._look_ups.look_behind(key)
+        self.watch_tokens.hinted(key)
 
     def health_hinted(self, plugin_id: str) -> None:
         """Another replica says that the circuit of this app has opened or closed."""

@@ -59,8 +59,19 @@ CALLS_IN_FLIGHT: Final = Metric(
 HANDED_OUT: Final = Metric(
     "tokenbroker.token.handed_out",
     Kind.COUNTER,
-    "Tokens handed out, by where they came from: memory (a hit of the cache), store, or a refresh that was waited for.",
+    "Tokens handed out, by where they came from: memory (a hit of the cache), store, or a refresh that was waited for;"
+    " or pushed to a watcher (watch).",
     ("source",),
+)
+WATCHES: Final = Metric(
+    "tokenbroker.watch.streams",
+    Kind.GAUGE,
+    "Streams of WatchTokens that are open; at TOKEN_BROKER_WATCH_STREAMS more are refused.",
+)
+WATCHED: Final = Metric(
+    "tokenbroker.watch.subscriptions",
+    Kind.GAUGE,
+    "Installs that are watched, each counted for every stream.",
 )
 INSTALLS: Final = Metric(
     "tokenbroker.installs",
@@ -207,6 +218,8 @@ CATALOGUE: Final = {
         CALLS_IN_FLIGHT,
         HANDED_OUT,
         CACHED,
+        WATCHES,
+        WATCHED,
         INSTALLS,
         EXPIRING,
         ATTEMPTS,

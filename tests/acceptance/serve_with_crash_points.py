@@ -29,11 +29,10 @@ from broker.adapters.envoy.client import EnvoyClient
 from broker.adapters.postgres.connections import Connection, Connections
 from broker.adapters.postgres.store import PostgresInstallStore
 from broker.domain.apps import EnvoyApp
-from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms
+from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Resolution
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import Holding, IssuedTokens
 from broker.domain.secret import Secret
-from broker.ports import Resolution
 from broker.service.scheduler import Scheduler
 
 SIGNAL_AT: Final = "TEST_SIGNAL_AT"

@@ -13,13 +13,14 @@ from broker.adapters.postgres.census import PATIENCE, PostgresCensus
 from broker.adapters.postgres.connections import Connections
 from broker.adapters.postgres.provider_health import PostgresProviderHealth
 from broker.domain.census import AppHealth, CensusOfInstalls, ExpiringOf, InstallsOf, Within, within
+from broker.domain.claims import Resolution
 from broker.domain.errors import Limited, OutcomeUnknown, StoreUnavailable
 from broker.domain.identifiers import InstallKey
 from broker.domain.installs import IssuedTokens
 from broker.domain.provider_health import BURST, ProviderHealth, ProviderLimits
 from broker.domain.secret import Secret
 from broker.domain.states import InstallEvent, InstallState
-from broker.ports import Census, ProviderHealthStore, Resolution
+from broker.ports import Census, ProviderHealthStore
 from tests.contract.store_harness import AWAY, IMPATIENCE, MemoryHarness, PostgresHarness, StoreHarness
 from tests.fakes.census import CensusRow, InMemoryCensus
 from tests.fakes.provider_health import InMemoryProviderHealth

@@ -7,12 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.claims import WEBHOOK_PURPOSES, Claim, ClaimHeld, ClaimTerms, Ending, Purpose
+from broker.domain.claims import WEBHOOK_PURPOSES, Claim, ClaimHeld, ClaimTerms, Ending, Purpose, Resolution
 from broker.domain.errors import BrokerError
 from broker.domain.history import AttemptRecord
 from broker.domain.installs import Holding, Install, IssuedTokens
 from broker.domain.states import InstallEvent
-from broker.ports import Resolution
 from tests.contract.store_harness import MemoryHarness, PostgresHarness, StoreHarness
 from tests.fakes.clock import NOON
 from tests.fakes.samples import CLAIM_LIFE, COMPANY, KEY, issued, route_webhook

@@ -5,11 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpose
+from broker.domain.claims import BackingOff, Claim, ClaimHeld, ClaimTerms, Purpose, Resolution
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
 from broker.domain.installs import Holding
 from broker.domain.states import InstallEvent, InstallState
-from broker.ports import Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import (
     CLAIM_LIFE,

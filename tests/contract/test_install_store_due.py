@@ -3,10 +3,10 @@
 from datetime import timedelta
 from typing import Final
 
+from broker.domain.claims import Resolution
 from broker.domain.freshness import DUE_SHARE
 from broker.domain.identifiers import InstallKey
 from broker.domain.states import InstallEvent
-from broker.ports import Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import ACCESS_LIFE, COMPANY, KEY, OTHER_APP, OTHER_KEY, due, issued
 

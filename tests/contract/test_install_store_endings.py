@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.claims import ClaimHeld
+from broker.domain.claims import ClaimHeld, Resolution
 from broker.domain.errors import InstallNotFound
 from broker.domain.states import InstallEvent, InstallState
-from broker.ports import Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import COMPANY, KEY, OTHER_KEY, due, exchange, issued
 

@@ -7,12 +7,11 @@ from typing import Final
 
 import pytest
 
-from broker.domain.claims import Claim, ClaimHeld, ClaimTerms, Ending
+from broker.domain.claims import Claim, ClaimHeld, ClaimTerms, Ending, Resolution
 from broker.domain.errors import StoreUnavailable
 from broker.domain.history import KEPT_ATTEMPTS, UNKNOWN, AttemptRecord
-from broker.domain.installs import IssuedTokens
+from broker.domain.installs import InstallFilter, IssuedTokens
 from broker.domain.states import InstallEvent
-from broker.ports import InstallFilter, Resolution
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.samples import COMPANY, KEY, OTHER_KEY, due, exchange, forced, issued
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from broker.domain.claims import Claim, Resolution
 from broker.domain.errors import StoreUnavailable
 from broker.domain.identifiers import InstallKey
+from broker.domain.installs import InstallFilter
 from broker.domain.states import InstallEvent, InstallState
-from broker.ports import InstallFilter, InstallStore, Resolution
+from broker.ports import InstallStore
 from tests.contract.store_harness import StoreHarness
 from tests.fakes.clock import NOON
 from tests.fakes.samples import ACCESS_LIFE, COMPANY, KEY, due, exchange, forced, issued, route_webhook
@@ -149,3 +151,26 @@ async def test_f34_database_away_is_store_unavailable(harness: StoreHarness, ver
         await VERBS[verb](await harness.away(), harness)
     assert caught.value.retry_after > ACCESS_LIFE * 0
     assert "127.0.0.1" not in str(caught.value)
+
+
+async def test_standings_are_those_of_the_installs_that_are_known(harness: StoreHarness) -> None:
+    """What watchers are compared by: every change that matters to one must show."""
+    store = harness.store()
+    await enrol_all(harness)
+    known, unknown = KEYS[0], InstallKey("10", "unheard-of")
+    install = await store.find(known)
+    assert install is not None
+    assert await store.standings([known, unknown]) == {known: install.standing}
+    claim = await store.claim(known, exchange(b"one"))
+    assert isinstance(claim, Claim)
+    kept = (await store.keep(claim, issued(harness.clock.now()))).install
+    assert await store.standings([known]) == {known: (1, InstallState.ACTIVE, False)}
+    assert kept.standing == (1, InstallState.ACTIVE, False)
+    await store.reject(known, 1, ACCESS_LIFE)
+    assert await store.standings(KEYS) == {
+        key: (1, InstallState.ACTIVE, True) if key == known else (0, InstallState.PROVISIONAL, False)
+        for key in KEYS
+    }
+    await store.bury(known)
+    assert (await store.standings([known]))[known].state is InstallState.UNINSTALLED
+    assert await store.standings([]) == {}

@@ -7,8 +7,7 @@ from typing import Final
 from broker.domain.callers import Caller, KnownBy, Operation
 from broker.domain.errors import BrokerError
 from broker.domain.history import AttemptRecord
-from broker.domain.installs import Install
-from broker.ports import InstallFilter
+from broker.domain.installs import Install, InstallFilter
 from broker.service.batch_get_tokens import Wanted
 from broker.service.calls import Call
 from broker.service.get_token import NO_TIME

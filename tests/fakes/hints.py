@@ -13,6 +13,11 @@ class ReplicaHints:
         self.on_health_hint: Callable[[str], None] = lambda _plugin_id: None
         self._hints = hints
 
+    @property
+    def are_heard(self) -> bool:
+        """See Hints."""
+        return self._hints.are_heard
+
     def tell(self, key: InstallKey) -> None:
         """See Hints."""
         self._hints.spread(self, lambda replica: replica.on_hint(key))
@@ -23,10 +28,16 @@ class ReplicaHints:
 
 
 class FakeHints:
-    """What all replicas share. Attributes: are_lost: whether no hint arrives from now on."""
+    """What all replicas share.
+
+    Attributes:
+        are_lost: whether no hint arrives from now on.
+        are_heard: whether the replicas believe that they do.
+    """
 
     def __init__(self) -> None:
         self.are_lost = False
+        self.are_heard = True
         self._replicas: list[ReplicaHints] = []
 
     def joined(self) -> ReplicaHints:

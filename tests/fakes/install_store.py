@@ -1,7 +1,7 @@
 """InMemoryInstallStore: the InstallStore port over an InstallsTable."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from broker.domain.claims import (
     Claim,
     ClaimHeld,
     ClaimTerms,
+    Resolution,
     Verdict,
     confirmed_company,
     decide,
@@ -21,10 +22,18 @@ from broker.domain.claims import (
 from broker.domain.errors import InstallNotFound, ReauthorizationRequired
 from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Holding, Install, IssuedTokens, Validity
+from broker.domain.installs import (
+    DueInstall,
+    Holding,
+    Install,
+    InstallFilter,
+    IssuedTokens,
+    Standing,
+    Validity,
+)
 from broker.domain.states import SERVING_STATES, InstallEvent, InstallState
 from broker.domain.webhooks import RouteWebhook
-from broker.ports import Clock, DueInstall, InstallFilter, Resolution
+from broker.ports import Clock
 from tests.fakes.installs_table import InstallsTable, Row, moved
 from tests.fakes.row_writes import RowWrites
 from tests.fakes.steps import Steps
@@ -61,6 +70,12 @@ class InMemoryInstallStore:
         async with self._verb("find_holding"):
             row = self._table.rows.get(key)
             return self._holding(row) if row is not None else None
+
+    async def standings(self, keys: Sequence[InstallKey]) -> Mapping[InstallKey, Standing]:
+        """See InstallStore."""
+        async with self._verb("standings"):
+            rows = self._table.rows
+            return {key: rows[key].install.standing for key in keys if key in rows}
 
     async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
         """See InstallStore."""

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from broker.domain.claims import Claim, Ending, ending_of, next_generation, taken_back
+from broker.domain.claims import Claim, Ending, Resolution, ending_of, next_generation, taken_back
 from broker.domain.history import UNKNOWN, lost, record_of
 from broker.domain.installs import EndedAttempt, Failure, IssuedTokens
 from broker.domain.states import SERVING_STATES, InstallEvent, after
-from broker.ports import Clock, Resolution
+from broker.ports import Clock
 from tests.fakes.installs_table import InstallsTable, Row
 
 

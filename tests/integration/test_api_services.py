@@ -1,4 +1,4 @@
-"""What stands around the API: health, reflection, and the calls that a later release fills."""
+"""What stands around the API: health and reflection."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,10 +11,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from broker import offline
 from tests.integration.health_calls import NOT_SERVING, SERVING, becomes_serving, health
-from tests.integration.refusals import read_refusal
 from tests.integration.served_broker import CALL_SECONDS, ServedBroker, served_broker
 from tests.integration.served_envoy import ServedEnvoy
-from tokenbroker.v1 import token_broker_pb2 as pb
 
 SERVICES = ["tokenbroker.v1.Installs", "tokenbroker.v1.TokenBroker"]
 
@@ -67,13 +65,3 @@ async def test_reflection_can_be_turned_off(simulated_envoy: ServedEnvoy, databa
             await reflected(broker)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert await health(broker.channel, "") == SERVING
-
-
-async def test_watch_tokens_is_not_implemented_yet(broker: ServedBroker) -> None:
-    """The stream ends with the same words, whether or not the caller has sent anything."""
-    for requests in ([], [pb.WatchTokensRequest(subscribe=pb.WatchTokensSubscribe(install_id="1"))]):
-        stream = broker.tokens.WatchTokens(iter(requests), timeout=CALL_SECONDS)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stream.read()
-        refusal = read_refusal(refused.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")

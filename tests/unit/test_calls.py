@@ -8,7 +8,7 @@ import pytest
 from broker.domain.callers import Caller, KnownBy, Operation, Subject
 from broker.domain.errors import AuditUnavailable, InstallNotFound, InvalidField
 from broker.domain.identifiers import InstallKey
-from broker.ports import InstallFilter
+from broker.domain.installs import InstallFilter
 from broker.service.batch_get_tokens import Wanted
 from broker.service.calls import BEGUN, DENIED, OK
 from broker.service.token_cache import Entry

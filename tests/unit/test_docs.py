@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.api.errors import NotImplementedYet, describe
+from broker.api.errors import describe
 from broker.config.reading import OTHER_VARIABLES
 from broker.domain import errors
 from docs import generate
@@ -29,7 +29,6 @@ TOLD = [
     errors.Overloaded("", SOON),
     errors.ShuttingDown("", SOON),
     errors.SealBroken(),
-    NotImplementedYet(),
 ]
 
 

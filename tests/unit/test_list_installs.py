@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from broker.domain.errors import InvalidField
 from broker.domain.identifiers import InstallKey
+from broker.domain.installs import InstallFilter
 from broker.domain.states import InstallState
-from broker.ports import InstallFilter
 from broker.service.list_installs import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, InstallPage
 from tests.fakes.replica import Replica, World
 from tests.fakes.samples import COMPANY

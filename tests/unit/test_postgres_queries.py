@@ -6,9 +6,9 @@ import pytest
 
 from broker.adapters.postgres.queries import QUERIES
 
-# Not on that way: lists and sweeps, hints, the schema's version, the census.
+# Not on that way: lists and sweeps, what watchers are compared by, hints, the schema's version, the census.
 CENSUS = {"find_census", "lock_census_unless_locked", "count_installs", "write_census", "find_healths"}
-OVER_MANY = {"page", "due", "notify", "schema_version", "seal_page", "seal_samples"} | CENSUS
+OVER_MANY = {"page", "due", "standings", "notify", "schema_version", "seal_page", "seal_samples"} | CENSUS
 # One record an app, on a table of its own.
 HEALTH = {"find_health", "enrol_health", "write_health"}
 BY_KEY = "WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s"

@@ -6,6 +6,7 @@ with the process, with the database, or behind a pooler that gives no session. E
 
 import asyncio
 import json
+import math
 import random
 import secrets
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ MAX_SUBJECTS_BYTES: Final = 7_900
 # A server that has been silent so long is asked whether it is there, and has as long to answer.
 SILENCE: Final = timedelta(seconds=10)
 LONGEST_PAUSE: Final = timedelta(seconds=10)
+# A hint that takes longer is as good as lost: a pooler passes some on, whenever it happens to.
+HEARD_WITHIN: Final = timedelta(seconds=1)
 
 OnHint = Callable[[InstallKey], None]
 OnHealthHint = Callable[[str], None]
@@ -54,6 +57,12 @@ class PostgresHints:
         self._tasks: list[asyncio.Task[None]] = []
         self._on_hint: OnHint = lambda _key: None
         self._on_health_hint: OnHealthHint = lambda _plugin_id: None
+        self._are_heard = False
+        self._sent_at = -math.inf
+
+    @property
+    def are_heard(self) -> bool:
+        return self._are_heard
 
     def start(self, on_hint: OnHint, on_health_hint: OnHealthHint) -> None:
         """Begin to send, and to pass on what is heard."""
@@ -86,6 +95,7 @@ class PostgresHints:
             await asyncio.sleep(FLUSH_INTERVAL.total_seconds())
             subjects, self._queued = self._queued, {}
             self._something_queued.clear()
+            self._sent_at = asyncio.get_running_loop().time()
             try:
                 async with self._connections.connection() as connection:
                     for payload in self._payloads(list(subjects)):
@@ -121,6 +131,7 @@ class PostgresHints:
                     failures = 0
                     await self._hear(connection)
                 finally:
+                    self._are_heard = False
                     # Its own farewell would wait for a server that may be frozen.
                     connection.pgconn.finish()
             except (psycopg.Error, OSError, TimeoutError) as error:
@@ -132,10 +143,16 @@ class PostgresHints:
 
     async def _hear(self, connection: psycopg.AsyncConnection) -> None:
         await self._ask(connection, LISTEN)
+        self._say_something()
         while True:
             async for notification in connection.notifies(timeout=SILENCE.total_seconds()):
                 self._pass_on(notification.payload)
             await self._ask(connection, "SELECT 1")
+            self._say_something()
+
+    def _say_something(self) -> None:
+        """Send to itself, by the way that all hints go: behind a pooler that gives no session nobody hears any."""
+        self._something_queued.set()
 
     async def _ask(self, connection: psycopg.AsyncConnection, statement: LiteralString) -> None:
         """A statement that a frozen server must not hold up: psycopg's own cancellation would wait for it."""
@@ -153,7 +170,10 @@ class PostgresHints:
         except (ValueError, RecursionError):
             return
         match told:
-            case [str(sender), [*subjects]] if sender != self._sender:
+            case [self._sender, _]:
+                took = asyncio.get_running_loop().time() - self._sent_at
+                self._are_heard = took < HEARD_WITHIN.total_seconds()
+            case [str(), [*subjects]]:
                 for subject in subjects:
                     match subject:
                         case [str(plugin_id), str(install_id)]:

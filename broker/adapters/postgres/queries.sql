@@ -17,6 +17,12 @@ SELECT {seen}
 FROM token_broker.installs
 WHERE plugin_id = %(plugin_id)s AND install_id = %(install_id)s;
 
+-- name: standings
+SELECT plugin_id, install_id, generation, state, rejected_generation
+FROM token_broker.installs
+JOIN unnest(%(plugin_ids)s::text[], %(install_ids)s::text[]) AS named (plugin_id, install_id)
+USING (plugin_id, install_id);
+
 -- name: lock
 SELECT {row}
 FROM token_broker.installs

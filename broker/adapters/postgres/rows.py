@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from broker.domain.claims import Resolution
 from broker.domain.errors import SealBroken
 from broker.domain.freshness import due_after
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Validity
+from broker.domain.installs import EndedAttempt, Failure, Holding, Install, IssuedTokens, Standing, Validity
 from broker.domain.secret import Secret
 from broker.domain.states import SERVING_STATES, InstallState
-from broker.ports import Cipher, Resolution
+from broker.ports import Cipher
 
 TABLE: Final = "token_broker.installs"
 ACCESS_TOKEN: Final = "access_token"
@@ -35,20 +36,26 @@ def key_of(row: Row) -> InstallKey:
     return InstallKey(row["plugin_id"], row["install_id"])
 
 
+def standing_of(row: Row) -> Standing:
+    """How the install stands."""
+    rejected = row["rejected_generation"] == row["generation"] > 0
+    return Standing(row["generation"], InstallState(row["state"]), rejected)
+
+
 def install_of(row: Row, asked_at: datetime) -> Install:
     """The install, its times moved to the broker's clock. `asked_at`: just before the query was sent."""
-    shift = asked_at - row["now"]
+    shift, standing = asked_at - row["now"], standing_of(row)
     return Install(
         key=key_of(row),
         company_id=row["company_id"],
-        state=InstallState(row["state"]),
-        generation=row["generation"],
+        state=standing.state,
+        generation=standing.generation,
         validity=_validity_of(row, shift),
         in_doubt=row["in_doubt"],
         attempt=row["attempt"],
         claim_ends_at=row["claim_expires_at"] + shift if row["claim_expires_at"] is not None else None,
         exchange_owed=row["exchange_owed"],
-        rejected=row["rejected_generation"] == row["generation"] > 0,
+        rejected=standing.rejected,
         failure=_failure_of(row, shift),
         last_attempt=_last_attempt_of(row, shift),
         # For people: as they stand there, so that two looks see the same.

@@ -4,7 +4,7 @@ What a locked row allows is decided in domain/claims.py and domain/states.py; th
 What was written is opened behind the transaction: a token that does not open must not undo it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -28,6 +28,7 @@ from broker.adapters.postgres.rows import (
     new_token_set,
     presentations_of,
     seal_context,
+    standing_of,
 )
 from broker.domain.claims import (
     BackingOff,
@@ -35,6 +36,7 @@ from broker.domain.claims import (
     ClaimHeld,
     ClaimTerms,
     Ending,
+    Resolution,
     ending_of,
     next_generation,
     taken_back,
@@ -42,10 +44,10 @@ from broker.domain.claims import (
 from broker.domain.errors import InstallNotFound
 from broker.domain.history import AttemptRecord
 from broker.domain.identifiers import InstallKey
-from broker.domain.installs import Holding, Install, IssuedTokens
+from broker.domain.installs import DueInstall, Holding, Install, InstallFilter, IssuedTokens, Standing
 from broker.domain.states import InstallEvent, InstallState, after
 from broker.domain.webhooks import RouteWebhook
-from broker.ports import Cipher, Clock, DueInstall, InstallFilter, Resolution
+from broker.ports import Cipher, Clock
 
 FIRST_GENERATION: Final = 1
 # How long after its enrolment an install is due, if nothing has become of it.
@@ -71,6 +73,15 @@ class PostgresInstallStore:
         async with self._connections.connection() as connection:
             row = await _one(connection, "find", key)
         return holding_of(row, asked_at, self._cipher) if row is not None else None
+
+    async def standings(self, keys: Sequence[InstallKey]) -> Mapping[InstallKey, Standing]:
+        named = {
+            "plugin_ids": [key.plugin_id for key in keys],
+            "install_ids": [key.install_id for key in keys],
+        }
+        async with self._connections.connection() as connection:
+            cursor = await connection.execute(QUERIES["standings"], named)
+            return {key_of(row): standing_of(row) for row in await cursor.fetchall()}
 
     async def history(self, key: InstallKey) -> Sequence[AttemptRecord]:
         async with self._connections.connection() as connection:

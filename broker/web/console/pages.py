@@ -21,9 +21,9 @@ from broker.domain.errors import (
     InvalidField,
     RetryableError,
 )
+from broker.domain.installs import InstallFilter
 from broker.domain.secret import Secret
 from broker.domain.states import InstallState
-from broker.ports import InstallFilter
 from broker.service.calls import Call, Guard
 from broker.service.installs import Installs
 from broker.service.list_installs import DEFAULT_PAGE_SIZE, ListInstalls

@@ -114,7 +114,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Do: present a valid certificate or token.
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 11
-    """This release does not do that yet.
+    """That release of the broker does not do that yet. This one does all of the API.
 
       code: UNIMPLEMENTED
       ErrorInfo { reason: "NOT_IMPLEMENTED" }
@@ -249,7 +249,7 @@ ERROR_REASON_CALLER_UNAUTHENTICATED: ErrorReason.ValueType  # 10
 Do: present a valid certificate or token.
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 11
-"""This release does not do that yet.
+"""That release of the broker does not do that yet. This one does all of the API.
 
   code: UNIMPLEMENTED
   ErrorInfo { reason: "NOT_IMPLEMENTED" }

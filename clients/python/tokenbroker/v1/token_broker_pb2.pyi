@@ -507,7 +507,9 @@ Global___WatchTokensRequest: _TypeAlias = WatchTokensRequest  # noqa: Y015
 
 @_typing.final
 class WatchTokensSubscribe(_message.Message):
-    """WatchTokensSubscribe begins to watch an install."""
+    """WatchTokensSubscribe begins to watch an install. At most 10,000 a stream. Of an
+    install that is watched already it changes the known generation.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -519,7 +521,7 @@ class WatchTokensSubscribe(_message.Message):
     install_id: _builtins.str
     """Required. The install."""
     known_generation: _builtins.int
-    """Optional. The newest generation the caller has: nothing is sent until there
+    """Optional. The newest generation the caller has: no token is sent until there
     is a newer one. 0 if it has none.
     """
     def __init__(
@@ -603,7 +605,11 @@ Global___WatchTokensResponse: _TypeAlias = WatchTokensResponse  # noqa: Y015
 
 @_typing.final
 class WatchTokensUnavailable(_message.Message):
-    """WatchTokensUnavailable says that tokens of an install must not be used."""
+    """WatchTokensUnavailable says that the tokens of an install which the caller has
+    must not be used: it was uninstalled or needs re-authorization, the caller may
+    not have it, or Envoy has rejected the newest one (PROVIDER_UNAVAILABLE; a newer
+    one follows).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -635,16 +641,25 @@ Global___WatchTokensUnavailable: _TypeAlias = WatchTokensUnavailable  # noqa: Y0
 
 @_typing.final
 class WatchTokensHeartbeat(_message.Message):
-    """WatchTokensHeartbeat is empty: that it came is what it says."""
+    """WatchTokensHeartbeat says that the stream is alive. The first comes at once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    NEXT_WITHIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def next_within(self) -> _duration_pb2.Duration:
+        """Output only. Something, a heartbeat at least, comes within this from now. Wait
+        somewhat longer before you hold the stream for dead.
+        """
+
     def __init__(
         self,
+        *,
+        next_within: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_within", b"next_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_within", b"next_within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,9 +159,25 @@ class TokenBrokerServicer:
 
     def WatchTokens(self, request_iterator, context):
         """WatchTokens pushes new generations, revocations and re-authorization needs of
-        the installs that the caller subscribes to.
+        the installs that the caller subscribes to, within a second of the moment when
+        any replica stored them.
 
-        This release answers NOT_IMPLEMENTED.
+        A subscription is answered only if there is something that the caller does not
+        know: see `known_generation`. Each token is judged by the policy, and is on
+        record, as one that GetToken hands out. Whoever reads slowly gets the latest
+        token of each install, and never those in between.
+
+        What fails for one install is an event, `unavailable`, and not the stream's
+        end. After INSTALL_NOT_FOUND, INVALID_FIELD and OVERLOADED that install is
+        watched no more, and may be subscribed again; so it is when a changed policy
+        takes the install from the caller. After the others it is watched on.
+
+        The broker ends every stream after some minutes (OK), and when it stops
+        (SHUTTING_DOWN): open another, and subscribe with the generations you have.
+        Set no deadline. A stream on which nothing comes, no heartbeat either, for
+        longer than the last heartbeat said is dead.
+
+        Errors: OVERLOADED (too many streams).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

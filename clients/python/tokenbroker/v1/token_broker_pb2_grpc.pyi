@@ -95,9 +95,25 @@ class TokenBrokerStub:
     """
     WatchTokens: _grpc.StreamStreamMultiCallable[_token_broker_pb2.WatchTokensRequest, _token_broker_pb2.WatchTokensResponse]
     """WatchTokens pushes new generations, revocations and re-authorization needs of
-    the installs that the caller subscribes to.
+    the installs that the caller subscribes to, within a second of the moment when
+    any replica stored them.
 
-    This release answers NOT_IMPLEMENTED.
+    A subscription is answered only if there is something that the caller does not
+    know: see `known_generation`. Each token is judged by the policy, and is on
+    record, as one that GetToken hands out. Whoever reads slowly gets the latest
+    token of each install, and never those in between.
+
+    What fails for one install is an event, `unavailable`, and not the stream's
+    end. After INSTALL_NOT_FOUND, INVALID_FIELD and OVERLOADED that install is
+    watched no more, and may be subscribed again; so it is when a changed policy
+    takes the install from the caller. After the others it is watched on.
+
+    The broker ends every stream after some minutes (OK), and when it stops
+    (SHUTTING_DOWN): open another, and subscribe with the generations you have.
+    Set no deadline. A stream on which nothing comes, no heartbeat either, for
+    longer than the last heartbeat said is dead.
+
+    Errors: OVERLOADED (too many streams).
     """
 
 @_typing.type_check_only
@@ -167,9 +183,25 @@ class TokenBrokerAsyncStub(TokenBrokerStub):
     """
     WatchTokens: _aio.StreamStreamMultiCallable[_token_broker_pb2.WatchTokensRequest, _token_broker_pb2.WatchTokensResponse]  # type: ignore[assignment]
     """WatchTokens pushes new generations, revocations and re-authorization needs of
-    the installs that the caller subscribes to.
+    the installs that the caller subscribes to, within a second of the moment when
+    any replica stored them.
 
-    This release answers NOT_IMPLEMENTED.
+    A subscription is answered only if there is something that the caller does not
+    know: see `known_generation`. Each token is judged by the policy, and is on
+    record, as one that GetToken hands out. Whoever reads slowly gets the latest
+    token of each install, and never those in between.
+
+    What fails for one install is an event, `unavailable`, and not the stream's
+    end. After INSTALL_NOT_FOUND, INVALID_FIELD and OVERLOADED that install is
+    watched no more, and may be subscribed again; so it is when a changed policy
+    takes the install from the caller. After the others it is watched on.
+
+    The broker ends every stream after some minutes (OK), and when it stops
+    (SHUTTING_DOWN): open another, and subscribe with the generations you have.
+    Set no deadline. A stream on which nothing comes, no heartbeat either, for
+    longer than the last heartbeat said is dead.
+
+    Errors: OVERLOADED (too many streams).
     """
 
 class TokenBrokerServicer(metaclass=_abc_1.ABCMeta):
@@ -266,9 +298,25 @@ class TokenBrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_token_broker_pb2.WatchTokensResponse], _abc.AsyncIterator[_token_broker_pb2.WatchTokensResponse]]:
         """WatchTokens pushes new generations, revocations and re-authorization needs of
-        the installs that the caller subscribes to.
+        the installs that the caller subscribes to, within a second of the moment when
+        any replica stored them.
 
-        This release answers NOT_IMPLEMENTED.
+        A subscription is answered only if there is something that the caller does not
+        know: see `known_generation`. Each token is judged by the policy, and is on
+        record, as one that GetToken hands out. Whoever reads slowly gets the latest
+        token of each install, and never those in between.
+
+        What fails for one install is an event, `unavailable`, and not the stream's
+        end. After INSTALL_NOT_FOUND, INVALID_FIELD and OVERLOADED that install is
+        watched no more, and may be subscribed again; so it is when a changed policy
+        takes the install from the caller. After the others it is watched on.
+
+        The broker ends every stream after some minutes (OK), and when it stops
+        (SHUTTING_DOWN): open another, and subscribe with the generations you have.
+        Set no deadline. A stream on which nothing comes, no heartbeat either, for
+        longer than the last heartbeat said is dead.
+
+        Errors: OVERLOADED (too many streams).
         """
 
 def add_TokenBrokerServicer_to_server(servicer: TokenBrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
