@@ -77,7 +77,7 @@ class _Dice:
 
 
 class Process:
-    """Attributes: tasks: every task that was begun for this process."""
+    """Attributes: tasks: every task that was begun for this process. upkeep: those that run as long as it does."""
 
     def __init__(self, world: World, name: str, bounds: Bounds = SIMULATED) -> None:
         self.name = name
@@ -107,7 +107,10 @@ class Process:
         self.caller = UseCasesOfACaller(self.use_cases)
         hints.on_hint = lambda key: self.begin_now(lambda: self.use_cases.hinted(key))
         hints.on_health_hint = lambda app: self.begin_now(lambda: self.use_cases.health_hinted(app))
-        self.scheduler = self.begin(self.use_cases.scheduler.run())
+        self.upkeep = [
+            self.begin(self.use_cases.scheduler.run()),
+            self.begin(self.use_cases.watch_tokens.run()),
+        ]
 
     @property
     def is_alive(self) -> bool:
@@ -140,7 +143,5 @@ class Process:
             task.cancel()
 
     def pending(self) -> list[str]:
-        """What still runs, the scheduler aside."""
-        return [
-            repr(task.get_coro()) for task in self.tasks if not task.done() and task is not self.scheduler
-        ]
+        """What still runs."""
+        return [repr(task.get_coro()) for task in self.tasks if not task.done()]

@@ -17,6 +17,7 @@ from tests.simulation.issuer import Policy, Rotation
 from tests.simulation.people import PATIENCE, caller, judge, webhook
 from tests.simulation.process import CALLS_PER_SECOND, Process, task_factory
 from tests.simulation.virtual_time import VirtualLoop
+from tests.simulation.watchers import Watcher
 from tests.simulation.world import World
 
 QUIET: Final = 900.0
@@ -99,11 +100,20 @@ async def _run(story: Story) -> World:
             asyncio.create_task(webhook(world, processes, ("installed", install_id, world.dice.randbytes(4))))
         )
     await asyncio.sleep(CALM)
+    watchers = [Watcher(world, processes, number, installs) for number in range(len(processes))]
+    watching = [asyncio.create_task(watcher.watch()) for watcher in watchers]
     people = asyncio.create_task(_people(world, processes, installs))
     await asyncio.gather(*(FAULTS[name](world, processes) for name in story.faults))
     people.cancel()
+    await asyncio.sleep(CALM)
+    for watcher in watchers:
+        watcher.judge()
     await asyncio.sleep(QUIET)
     tasks[0].cancel()
+    for watcher in watchers:
+        watcher.judge()
+    for stream in watching:
+        stream.cancel()
     await _judge(world, processes, installs)
     for process in processes:
         process.kill()
@@ -134,8 +144,8 @@ async def _judge(world: World, processes: Sequence[Process], installs: Sequence[
         if calls > WINDOW_BOUND:
             world.breaks("budget", f"{calls} calls in the {WINDOW:g} s from {start:.3f}")
             break
-    for process in processes:
-        process.scheduler.cancel()
+    for task in [task for process in processes for task in process.upkeep]:
+        task.cancel()
     await asyncio.sleep(PATIENCE)
     for process in processes:
         if left := process.pending():

@@ -173,6 +173,20 @@ async def test_changed_policy_ends_what_it_no_longer_gives(world: World) -> None
         assert len(watch) == 1
 
 
+async def test_who_lost_an_install_is_told_so_though_the_store_is_away(world: World) -> None:
+    """What is known of the install suffices to judge: the database's outage must not prolong anybody's rights."""
+    authorizer = FakeAuthorizer(line())
+    replica = Replica(world, authorizer=authorizer, audit=FakeAuditLog())
+    await world.install()
+    async with watching(replica, KEY, known=1) as watch:
+        assert await nothing_is_told(watch)
+        replica.store.faults.away = True
+        world.clock.advance(MAX_STALENESS)
+        authorizer.take(line())
+        await passes(world, TICK)
+        assert isinstance((await told(watch)).what, InstallNotFound)
+
+
 async def test_token_of_an_install_that_is_not_given_is_not_told(world: World) -> None:
     """To whom the policy gives nothing, every install is one that does not exist (P6)."""
     replica = Replica(world, authorizer=FakeAuthorizer(line(OTHER_KEY)), audit=FakeAuditLog())
@@ -220,6 +234,7 @@ async def test_rejected_token_is_told_once_and_then_its_successor(world: World, 
         gate = replica.endpoint.hold()
         await replica.report_rejected_token(*KEY, 1)
         assert isinstance((await told(watch)).what, ProviderUnavailable)
+        watch.judge_again()
         assert await nothing_is_told(watch)
         gate.opened.set()
         assert await generation_told(watch) == 2
