@@ -105,8 +105,11 @@ async def test_lost_hint_is_made_up_for_within_the_caches_staleness(world: World
         await refreshed_by(Replica(world))
         await passes(world, MAX_STALENESS - TICK)
         assert await nothing_is_told(watch)
+        assert not replica.store.calls["standings"]
         await passes(world, 2 * TICK)
         assert await generation_told(watch) == 2
+        await passes(world, MAX_STALENESS - 2 * TICK)
+        assert replica.store.calls["standings"] == 1
 
 
 async def test_who_hears_no_hints_compares_each_second(world: World, replica: Replica) -> None:
