@@ -20,6 +20,7 @@ from broker.domain.states import TRANSITIONS, InstallState
 from docs.api_reference import api_reference
 from docs.faults_table import proofs_table
 from docs.metrics_table import metrics_table
+from docs.stub_recipes import stub_recipes
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REASONS_PROTO: Final = ROOT / "proto/tokenbroker/v1/error_reason.proto"
@@ -106,6 +107,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
     "docs/faults.md": {"proofs": fault_proofs},
     "docs/observe.md": {"metrics": metrics_table},
     "docs/settings.md": {"settings": settings_table},
+    "docs/stubs.md": {"recipes": stub_recipes},
 }
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from docs import generate
 from docs.site.dialect import as_zensical_reads_it
 from docs.site.states_drawing import states_svg
+from docs.syntax import SYNTAX
 
 ROOT: Final = generate.ROOT
 DOCUMENTS: Final = PurePosixPath("docs")
@@ -23,20 +24,6 @@ DOCUMENTS: Final = PurePosixPath("docs")
 REPOSITORY: Final = PurePosixPath("repository")
 STYLES: Final = "extra.css"
 PICTURES: Final = frozenset({".png", ".svg", ".jpg", ".webp"})
-_LANGUAGES: Final = {
-    ".go": "go",
-    ".java": "java",
-    ".json": "json",
-    ".proto": "protobuf",
-    ".py": "python",
-    ".sh": "sh",
-    ".sql": "sql",
-    ".toml": "toml",
-    ".tpl": "yaml",
-    ".ts": "ts",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
 # A search for a word of the documents should not end in the tests that prove them; a listing is wide, and has no parts.
 _NOT_SEARCHED: Final = "---\nsearch:\n  exclude: true\nhide:\n  - toc\n---\n"
 _FENCED: Final = re.compile(r"^ *(```+|~~~+).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
@@ -118,7 +105,7 @@ def _page(source: PurePosixPath) -> tuple[str, list[PurePosixPath]]:
 
 def _listing(source: PurePosixPath, text: str) -> str:
     fence = "`" + max(["``", *_FENCES.findall(text)], key=len)
-    language = _LANGUAGES.get(source.suffix, "text")
+    language = SYNTAX.get(source.suffix, "text")
     return f"{_NOT_SEARCHED}\n# {source.name}\n`{source}`\n\n{fence}{language}\n{text.rstrip()}\n{fence}\n"
 
 

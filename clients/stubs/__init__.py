@@ -1,0 +1,1 @@
+"""Stubs for each language: the recipes that docs/stubs.md prints, and `make stubs-smoke`, which follows them."""
