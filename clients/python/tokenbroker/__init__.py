@@ -1,1 +1,1 @@
-"""Stubs of the token broker's API. Generated from proto/tokenbroker by `make proto`."""
+"""The token broker's callers: `client`, which keeps valid tokens at hand, and `v1`, the stubs of the API."""
