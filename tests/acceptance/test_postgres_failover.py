@@ -39,6 +39,9 @@ async def test_f30_replica_that_knows_the_forgotten_pair_does_not_present_its_re
     knowing = two.replicas[0]
     install_id = await _refreshed_and_forgotten(pair, two, knowing, rotation)
 
+    for replica in two.replicas:
+        await _is_served(replica, install_id)
+
     async def has_the_next() -> bool:
         return (await knowing.get_token(install_id)).generation == 3
 
