@@ -73,6 +73,7 @@ check-stubs: $(ENV) # The committed stubs are what the protos make
 .PHONY: check-lock
 check-lock: # Locks hold names, versions and hashes, and nobody's address
 	@! grep -nE 'https?://|--(extra-)?index-url' requirements*.lock || { echo "an address in a lock"; exit 1; }
+	@! git grep -n '"resolved"' -- '*package-lock.json' || { echo "an address in a lock"; exit 1; }
 	@echo "locks: no address"
 
 .PHONY: proto
@@ -82,6 +83,59 @@ proto: $(ENV) ## Make the Python stubs from the protos
 		--python_out=$(STUBS) --mypy_out=quiet:$(STUBS) $(PROTOS)
 	@$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 		--grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) $(filter-out %/error_reason.proto,$(PROTOS))
+
+.PHONY: stubs-smoke
+stubs-smoke: $(ENV) ## Make stubs in each language whose toolchain is here, and read a token. ARGS="rust go" for some
+	@$(BIN)/python -m clients.stubs $(ARGS)
+
+# The clients: each is a package of its ecosystem. Beside Python they need Go, Node with npm, and a JDK with Maven.
+NPM := npm --prefix clients/typescript
+MVN := mvn -B -f clients/java/pom.xml
+PACKAGES := $(CURDIR)/build/clients
+
+.PHONY: clients
+clients: $(ENV) ## Build the clients' packages, as they would be published, into build/clients
+	@mkdir -p $(PACKAGES)
+	cd clients/python && ../../$(BIN)/python -m hatchling build -t wheel -d $(PACKAGES)
+	go -C clients/go build ./... && go -C clients/go mod verify
+	$(NPM) ci --no-fund --no-audit && $(NPM) run build && cd clients/typescript && npm pack --pack-destination $(PACKAGES)
+	$(MVN) -q package -DskipTests && cp clients/java/target/*.jar $(PACKAGES)
+	@ls $(PACKAGES)
+
+.PHONY: test-clients
+test-clients: clients ## The clients' own tests (Python's are among `make test`)
+	go -C clients/go test -race ./...
+	$(NPM) test
+	$(MVN) verify
+
+.PHONY: check-clients
+check-clients: $(ENV) # The clients' form and types, and the Go stubs as the protos make them
+	@test -z "$$(gofmt -l clients/go examples/go)" || { gofmt -l clients/go examples/go; exit 1; }
+	go -C clients/go vet ./...
+	go -C clients/go mod tidy -diff && go -C clients/go/tools mod tidy -diff
+	@rm -rf build/stubs-go && $(MAKE) --no-print-directory proto-go OUT=../../build/stubs-go
+	@diff -r build/stubs-go/tokenbrokerpb clients/go/tokenbrokerpb || { echo "run \`make proto-go\`"; exit 1; }
+	$(NPM) ci --no-fund --no-audit && $(NPM) run check
+	$(MVN) -q spotless:check
+
+.PHONY: proto-go
+proto-go: $(ENV) # The Go client's stubs
+	@cd clients/go && ../../$(BIN)/buf generate ../../proto $(if $(OUT),-o $(OUT))
+
+.PHONY: bench-clients
+bench-clients: $(ENV) ## Measure what a token costs in each language, and what watching costs
+	@$(BIN)/python -m bench.clients $(ARGS)
+
+EXAMPLES := example-python example-go example-typescript example-java
+.PHONY: $(EXAMPLES) examples
+$(EXAMPLES): example-%: $(ENV)
+	@$(BIN)/python -m examples.run $* $(ARGS)
+examples: $(ENV) ## Each example once. `make example-go` (-python, -typescript, -java) runs one until Ctrl-C
+	@for language in python go typescript java; do $(BIN)/python -m examples.run $$language --once || exit 1; done
+
+.PHONY: conformance
+conformance: $(ENV) ## Play the table of what a client is with every client. ARGS="--client go" for one
+	@GRPC_VERBOSITY=NONE GRPC_ENABLE_FORK_SUPPORT=0 $(BIN)/python -m clients.conformance $(ARGS)
 
 .PHONY: release-api
 release-api: $(ENV) ## At a release: from now on the API as it stands must not break
@@ -153,6 +207,7 @@ image: ## Build the container image with buildah or docker. BASE=â€¦ PIP_CONF=â€
 
 .PHONY: clean
 clean: ## Remove what was made
+	rm -rf $(addprefix clients/typescript/,node_modules dist out src/gen) clients/java/target $(addprefix examples/*/,node_modules dist target)
 	rm -rf .venv build dist .cache .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The environment: exactly the locked packages, each by its hash, and this checkout. The lock is whole; without --no-deps
