@@ -44,7 +44,10 @@ async def running(language: Language, environment: Mapping[str, str]) -> AsyncIt
     port = _free_port()
     # A session of its own: Ctrl-C is the runner's, which ends the example in its turn.
     process = await _started(
-        language.start, env={**os.environ, **environment, "PORT": str(port)}, start_new_session=True
+        language.start,
+        # All that it talks to is on this machine; a proxy, if there is one, is not.
+        env={**os.environ, **environment, "PORT": str(port), "NO_PROXY": HOST, "no_proxy": HOST},
+        start_new_session=True,
     )
     try:
         await _until_listening(process, port)

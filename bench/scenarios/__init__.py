@@ -15,6 +15,8 @@ from bench.scenarios import (
     takeover,
     telemetry,
     time_to_ready,
+    watch_fan_out,
+    watch_memory,
     workers,
 )
 
@@ -42,4 +44,6 @@ ALL: tuple[Scenario, ...] = (
     time_to_ready,
     telemetry,
     workers,
+    watch_fan_out,
+    watch_memory,
 )
