@@ -208,3 +208,23 @@ async def test_auth_of_threads_does_not_hold_up_an_event_loop(broker: FakeBroker
         async with httpx.AsyncClient(auth=HttpxAuth(client, INSTALL)) as http:
             with pytest.raises(TypeError, match="AsyncInstallAuth"):
                 await http.get("https://api.envoy.com")
+
+
+def test_what_was_done_before_a_redirect_is_not_done_again(broker: FakeBroker) -> None:
+    """The 401 is the second request's: to send the first again would do its work twice."""
+    sent: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.path))
+        if request.url.path == "/make":
+            return httpx.Response(303, headers={"location": "/made"})
+        return httpx.Response(200 if len(sent) > 2 else 401)
+
+    with (
+        Client(broker.target, credentials=Credentials.insecure()) as client,
+        httpx.Client(
+            auth=HttpxAuth(client, "1"), transport=httpx.MockTransport(answer), follow_redirects=True
+        ) as http,
+    ):
+        assert http.post("https://api.envoy.com/make", content=b"{}").status_code == 200
+    assert sent == [("POST", "/make"), ("GET", "/made"), ("GET", "/made")]

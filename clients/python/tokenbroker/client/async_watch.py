@@ -53,6 +53,11 @@ class AsyncWatch:
         while True:
             try:
                 await self._follow()
+            except asyncio.CancelledError:
+                # gRPC says so, too, when the channel is closed under the stream, as it is once the credentials change.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
             except Exception as error:  # noqa: BLE001 - memory works without, and another stream may do better
                 log.debug("no stream of tokens: %s", error)
             await asyncio.sleep(self._watching.pause())

@@ -54,8 +54,9 @@ class InstallAuth(_OneOrigin):
         response = yield _authorized(request, token)
         if self._is_refused(response):
             newer = replacement(self._client, token)
-            if newer is not None and _is_replayable(request):
-                yield _authorized(request, newer)
+            # Not the request that was asked for: what that asked may be done, and a redirect have led to this one.
+            if newer is not None and _is_replayable(response.request):
+                yield _authorized(response.request, newer)
 
     def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:  # noqa: ARG002 - httpx's signature
         """It would hold up the event loop."""
@@ -78,8 +79,9 @@ class AsyncInstallAuth(_OneOrigin):
         response = yield _authorized(request, token)
         if self._is_refused(response):
             newer = await async_replacement(self._client, token)
-            if newer is not None and _is_replayable(request):
-                yield _authorized(request, newer)
+            # Not the request that was asked for: what that asked may be done, and a redirect have led to this one.
+            if newer is not None and _is_replayable(response.request):
+                yield _authorized(response.request, newer)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:  # noqa: ARG002 - httpx's signature
         """It could not wait."""
