@@ -22,7 +22,7 @@ LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(ENV) ## Start a broker with everything it needs, and install one app. ARGS="--once --json" for programs
@@ -91,10 +91,10 @@ stubs-smoke: $(ENV) ## Make stubs in each language whose toolchain is here, and 
 # The clients: each is a package of its ecosystem. Beside Python they need Go, Node with npm, and a JDK with Maven.
 NPM := npm --prefix clients/typescript
 MVN := mvn -B -f clients/java/pom.xml
-PACKAGES := $(CURDIR)/build/clients
+PACKAGES := $(CURDIR)/build/packages
 
 .PHONY: clients
-clients: $(ENV) ## Build the clients' packages, as they would be published, into build/clients
+clients: $(ENV) ## Build the clients' packages, as they would be published, into build/packages
 	@mkdir -p $(PACKAGES)
 	cd clients/python && ../../$(BIN)/python -m hatchling build -t wheel -d $(PACKAGES)
 	go -C clients/go build ./... && go -C clients/go mod verify
