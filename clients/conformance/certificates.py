@@ -10,6 +10,8 @@ CA: Final = "ca.pem"
 CERTIFICATE: Final = "certificate.pem"
 KEY: Final = "key.pem"
 TOKEN: Final = "token"  # noqa: S105 (a file name)
+# The authority in `ca_file` is not the one that signed the gates' certificates.
+ANOTHER: Final = "another"
 FILES: Final = {"ca_file": CA, "certificate_file": CERTIFICATE, "key_file": KEY, "token_file": TOKEN}
 
 
@@ -19,7 +21,6 @@ class CredentialFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._authority = trustme.CA()
-        self._authority.cert_pem.write_to_path(folder / CA)
 
     def server(self, *, mutual: bool) -> grpc.ServerCredentials:
         """Of a gate; `mutual`: a client must show a certificate of the same authority."""
@@ -29,6 +30,11 @@ class CredentialFiles:
         return grpc.ssl_server_credentials(
             [(own.private_key_pem.bytes(), chain)], authority, require_client_auth=mutual
         )
+
+    def write_authority(self, *, is_own: bool) -> None:
+        """Whom the client trusts: the authority of the gates' certificates, or another."""
+        authority = self._authority if is_own else trustme.CA()
+        self._replace(CA, authority.cert_pem.bytes())
 
     def write_certificate(self, name: str) -> None:
         """A client's, with its key; `name` is its DNS name. Replaced whole, as tools that renew them do it."""

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from clients.conformance.adapter import Answer
-from clients.conformance.stage import UnmetError
 
 # Clocks and schedulers are not exact; less than this is no difference.
 TOLERANCE_SECONDS: Final = 0.6
+
+
+class UnmetError(Exception):
+    """The client did not do what the table says."""
 
 
 def compare_error(expected: Mapping[str, Any], answer: Answer) -> None:
@@ -26,3 +29,11 @@ def compare_error(expected: Mapping[str, Any], answer: Answer) -> None:
         got = error.get("retry_after_seconds")
         if got is None or abs(got - expected["retry_after_seconds"]) > TOLERANCE_SECONDS:
             raise UnmetError(f"expected a retry after {expected['retry_after_seconds']} s, got {error}")
+
+
+def compare_response(expected: Mapping[str, Any], answer: Answer) -> None:
+    """Raises UnmetError: the answer to a request is not the status, or the error, that was expected."""
+    if "status" not in expected:
+        compare_error(expected, answer)
+    elif answer.get("status") != expected["status"]:
+        raise UnmetError(f"expected {expected}, got {answer}")

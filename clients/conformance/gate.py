@@ -3,24 +3,21 @@
 It knows the API's methods by name and passes bytes on; only what a scenario counts by or changes is parsed.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
-from google.protobuf import duration_pb2
-from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from clients.conformance.orders import DETAILS, PUSHBACK, Orders, Seen
+from clients.conformance.watched_stream import WatchedStream
 from tokenbroker.v1 import token_broker_pb2 as pb
 
 SERVICE: Final = "tokenbroker.v1.TokenBroker"
-DETAILS: Final = "grpc-status-details-bin"
-PUSHBACK: Final = "grpc-retry-pushback-ms"
 WATCH: Final = "WatchTokens"
 _REQUESTS: Final[dict[str, type[pb.GetTokenRequest | pb.ReportRejectedTokenRequest]]] = {
     "GetToken": pb.GetTokenRequest,
@@ -28,101 +25,6 @@ _REQUESTS: Final[dict[str, type[pb.GetTokenRequest | pb.ReportRejectedTokenReque
 }
 # What gRPC itself says for each connection, and the broker's channel says anew.
 _OWN: Final = ("user-agent", "grpc-", "te", "content-type", ":")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A call that came: one attempt of a client's. `peer`: the names of its certificate."""
-
-    rpc: str
-    install: str
-    metadata: dict[str, str]
-    peer: tuple[str, ...] = ()
-
-
-@dataclass
-class Refusal:
-    """How calls of an RPC are refused, so long as `times` lasts; None: until it is taken back."""
-
-    code: str
-    reason: str | None = None
-    domain: str = "tokenbroker.v1"
-    retry_after_seconds: float | None = None
-    pushback_ms: int | None = None
-    times: int | None = None
-
-    def trailers(self) -> list[tuple[str, str | bytes]]:
-        """The trailing metadata, as the broker's."""
-        found: list[tuple[str, str | bytes]] = []
-        if self.reason is not None:
-            status = status_pb2.Status(code=self.status.value[0], message="refused by the gate")
-            status.details.add().Pack(error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain))
-            if self.retry_after_seconds is not None:
-                delay = duration_pb2.Duration()
-                delay.FromTimedelta(timedelta(seconds=self.retry_after_seconds))
-                status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-            found.append((DETAILS, status.SerializeToString()))
-        if self.pushback_ms is not None:
-            found.append((PUSHBACK, str(self.pushback_ms)))
-        return found
-
-    @property
-    def status(self) -> grpc.StatusCode:
-        """The code."""
-        return grpc.StatusCode[self.code]
-
-
-@dataclass
-class Orders:
-    """What a scenario has told the gates: one for all of a scenario's, which share what they have seen.
-
-    Attributes:
-        lifetime_seconds: the life that answers say is left; None: as the broker says.
-        watched, unsubscribed: how often each install was subscribed to, and unsubscribed.
-        waiting: how many calls are held, or their answers.
-    """
-
-    seen: list[Seen] = field(default_factory=list)
-    refusals: dict[str, Refusal] = field(default_factory=dict)
-    lifetime_seconds: float | None = None
-    watched: Counter[str] = field(default_factory=Counter)
-    unsubscribed: Counter[str] = field(default_factory=Counter)
-    held: dict[str, asyncio.Event] = field(default_factory=dict)
-    held_answers: dict[str, asyncio.Event] = field(default_factory=dict)
-    waiting: Counter[str] = field(default_factory=Counter)
-
-    def counts(self) -> Counter[str]:
-        """How many calls of each RPC came."""
-        return Counter(call.rpc for call in self.seen)
-
-    def refusal_of(self, rpc: str) -> Refusal | None:
-        """How this call is refused, if it is."""
-        refusal = self.refusals.get(rpc)
-        if refusal is None or refusal.times == 0:
-            return None
-        if refusal.times is not None:
-            refusal.times -= 1
-        return refusal
-
-    async def wait(self, events: dict[str, asyncio.Event], rpc: str) -> None:
-        """Until calls of that RPC are released, if they are held."""
-        if rpc in events:
-            self.waiting[rpc] += 1
-            try:
-                await events[rpc].wait()
-            finally:
-                self.waiting[rpc] -= 1
-
-    def release(self, rpc: str) -> None:
-        """Let calls and answers of that RPC go on, from now on."""
-        for events in (self.held, self.held_answers):
-            if rpc in events:
-                events.pop(rpc).set()
-
-    def release_all(self) -> None:
-        """At a scenario's end nobody may be left waiting."""
-        for rpc in [*self.held, *self.held_answers]:
-            self.release(rpc)
 
 
 class Gate(grpc.GenericRpcHandler):
@@ -137,7 +39,7 @@ class Gate(grpc.GenericRpcHandler):
         self._credentials = credentials
         self._server: grpc.aio.Server | None = None
         self._port = 0
-        self._cuts: set[asyncio.Event] = set()
+        self._streams: set[WatchedStream] = set()
 
     @property
     def address(self) -> str:
@@ -173,8 +75,13 @@ class Gate(grpc.GenericRpcHandler):
 
     def cut_streams(self) -> None:
         """End every stream that is open, without a word."""
-        for cut in self._cuts:
-            cut.set()
+        for stream in self._streams:
+            stream.cut()
+
+    async def tell(self, event: pb.WatchTokensResponse) -> None:
+        """Say this on every stream that is open."""
+        for stream in list(self._streams):
+            await stream.tell(event)
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         """See grpc.GenericRpcHandler."""
@@ -223,39 +130,19 @@ class Gate(grpc.GenericRpcHandler):
 
     async def _watch(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         await self._enter(WATCH, "", context)
+        stream = WatchedStream(self._orders)
+        self._streams.add(stream)
         open_stream: Any = self._channel.stream_stream(f"/{SERVICE}/{WATCH}")
-        call = open_stream(metadata=_passed_on(context))
-        sending = asyncio.create_task(self._send_on(requests, call))
-        cut = asyncio.Event()
-        self._cuts.add(cut)
-        cutting = asyncio.create_task(cut.wait())
-        reading: asyncio.Task[Any] = asyncio.create_task(call.read())
         try:
-            while True:
-                await asyncio.wait({reading, cutting}, return_when=asyncio.FIRST_COMPLETED)
-                if cut.is_set():
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the gate")
-                event = reading.result()
-                if event is grpc.aio.EOF:
-                    return
-                yield event
-                reading = asyncio.create_task(call.read())
+            async with aclosing(stream.events(requests, open_stream(metadata=_passed_on(context)))) as events:
+                async for event in events:
+                    yield event
         except grpc.aio.AioRpcError as error:
             await _abort_as(context, error)
         finally:
-            self._cuts.discard(cut)
-            for task in (sending, reading, cutting):
-                task.cancel()
-            call.cancel()
-
-    async def _send_on(self, requests: AsyncIterator[bytes], call: Any) -> None:
-        async for request in requests:
-            asked = pb.WatchTokensRequest.FromString(request)
-            if asked.WhichOneof("change") == "subscribe":
-                self._orders.watched[asked.subscribe.install_id] += 1
-            else:
-                self._orders.unsubscribed[asked.unsubscribe.install_id] += 1
-            await call.write(request)
+            self._streams.discard(stream)
+        if stream.is_cut:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "cut by the gate")
 
 
 def _passed_on(context: Any) -> Sequence[tuple[str, str | bytes]]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from clients.conformance.adapter import Adapter, Answer, Pending
-from clients.conformance.certificates import FILES, CredentialFiles
-from clients.conformance.gate import Gate, Orders
+from clients.conformance.certificates import ANOTHER, FILES, CredentialFiles
+from clients.conformance.expectations import UnmetError
+from clients.conformance.gate import Gate
+from clients.conformance.orders import Orders
 from clients.conformance.table import Scenario
 from clients.conformance.world import World
 
@@ -18,10 +20,6 @@ SOON_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.02
 # How long something is watched that should not happen.
 A_WHILE_SECONDS: Final = 0.15
-
-
-class UnmetError(Exception):
-    """The client did not do what the table says."""
 
 
 class Stage:
@@ -45,11 +43,14 @@ class Stage:
             self.files = CredentialFiles(Path(folder))
             self.files.write_certificate("first")
             self.files.write("token_file", "first")
+            self.files.write_authority(is_own=self.scenario.options.get("ca_file") != ANOTHER)
+        self.world.api.orders = self.orders
         await self._open_gates(stack)
         await asyncio.gather(*(self.world.install(self.ids[name]) for name in self.scenario.installs))
         for install_id in self.ids.values():
             stack.push_async_callback(self.world.heal_envoy, install_id)
         await self._open_client(stack)
+        stack.callback(self.orders.release_all)
 
     async def answer(self, pending: Pending) -> Answer:
         """The adapter's.
@@ -68,14 +69,13 @@ class Stage:
             await gate.start()
             stack.push_async_callback(gate.close)
             self.gates.append(gate)
-        stack.callback(self.orders.release_all)
 
     async def _open_client(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._close_client)
         addresses = [gate.address for gate in self.gates]
         options = dict(self.scenario.options)
         for option in FILES:
-            if self.files is not None and options.get(option) is True:
+            if self.files is not None and options.get(option) in {True, ANOTHER}:
                 options[option] = str(self.files.folder / FILES[option])
         options.setdefault("insecure", True if self.scenario.tls == "none" else None)
         target = addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"

@@ -1,12 +1,15 @@
 """The table: scenarios.yaml and adapters.yaml, read and checked."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-HERE: Final = Path(__file__).parent
+from clients.conformance.grammar import check_options, check_step
+
+SCENARIOS: Final = Path(__file__).with_name("scenarios.yaml")
+ADAPTERS: Final = Path(__file__).with_name("adapters.yaml")
 
 Step = dict[str, Any]
 
@@ -30,8 +33,21 @@ class Scenario(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
     opens: bool = True
     gates: int = 1
-    tls: str = "none"
+    tls: Literal["none", "server", "mutual"] = "none"
     steps: list[Step]
+
+    @field_validator("options")
+    @classmethod
+    def _knows_its_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        check_options(options)
+        return options
+
+    @field_validator("steps")
+    @classmethod
+    def _says_what_is_understood(cls, steps: list[Step]) -> list[Step]:
+        for step in steps:
+            check_step(step)
+        return steps
 
 
 class AdapterEntry(BaseModel):
@@ -55,18 +71,22 @@ def read_scenarios() -> list[Scenario]:
     Raises:
         ValueError: the table is not as it should be.
     """
-    scenarios = [Scenario.model_validate(each) for each in _read("scenarios.yaml")]
+    scenarios = [Scenario.model_validate(each) for each in _read(SCENARIOS)]
     names = [scenario.name for scenario in scenarios]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"scenarios.yaml names twice: {', '.join(sorted(twice))}")
+        raise ValueError(f"{SCENARIOS.name} names twice: {', '.join(sorted(twice))}")
     return scenarios
 
 
-def read_adapters() -> list[AdapterEntry]:
-    """All of them."""
-    return [AdapterEntry.model_validate(each) for each in _read("adapters.yaml")]
+def read_adapters(path: Path = ADAPTERS) -> list[AdapterEntry]:
+    """All of them.
+
+    Raises:
+        OSError, ValueError: the list can't be read, or is not as it should be.
+    """
+    return [AdapterEntry.model_validate(each) for each in _read(path)]
 
 
-def _read(name: str) -> list[Any]:
-    found: list[Any] = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
+def _read(path: Path) -> list[Any]:
+    found: list[Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found

@@ -17,6 +17,8 @@ from starlette.routing import Route
 from broker.sandbox.progress import Progress
 from broker.sandbox.stack import CLIENT_ID, CLIENT_SECRET, TOKEN_PATH, running_stack
 from broker.web.server import HttpServer, listen, web_config
+from clients.conformance.grammar import API
+from clients.conformance.orders import Orders
 from tokenbroker.v1 import installs_pb2, installs_pb2_grpc
 
 CALL_SECONDS: Final = 30
@@ -26,9 +28,16 @@ _FIRST_INSTALL: Final = 1_000_001
 
 
 class ScriptedApi:
-    """An HTTP API in Envoy's place. Attributes: answers: statuses, one a request, 200 after them. seen: requests."""
+    """An HTTP API in Envoy's place.
+
+    Attributes:
+        answers: statuses, one a request, 200 after them.
+        seen: requests.
+        orders: the scenario's, which may hold the answers.
+    """
 
     def __init__(self) -> None:
+        self.orders = Orders()
         self.answers: list[int] = []
         self.seen: list[dict[str, Any]] = []
         self.redirects_to = ""
@@ -58,8 +67,10 @@ class ScriptedApi:
     async def _answer(self, request: Request) -> Response:
         body = (await request.body()).decode()
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        status = self.answers.pop(0) if self.answers else httpx.codes.OK
         self.seen.append({"method": request.method, "token": token, "body": body})
-        return Response("an answer", self.answers.pop(0) if self.answers else 200)
+        await self.orders.wait(self.orders.held, API)
+        return Response("an answer", status)
 
     async def _redirect(self, _: Request) -> Response:
         return RedirectResponse(f"{self.redirects_to}/redirected", status_code=307)

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Final
 
 from clients.conformance.stage import Stage
-from clients.conformance.steps import asking, calls, envoy, wire
+from clients.conformance.steps import asking, calls, envoy, watching, wire
 from clients.conformance.table import Step
 
 Verb = Callable[[Stage, Step], Awaitable[None]]
@@ -18,5 +18,7 @@ def _verbs_of(module: ModuleType) -> dict[str, Verb]:
 
 
 VERBS: Final[dict[str, Verb]] = {
-    name: verb for module in (asking, calls, envoy, wire) for name, verb in _verbs_of(module).items()
+    name: verb
+    for module in (asking, calls, envoy, watching, wire)
+    for name, verb in _verbs_of(module).items()
 }

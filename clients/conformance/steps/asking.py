@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from clients.conformance.adapter import Answer, Pending
-from clients.conformance.expectations import compare_error
-from clients.conformance.stage import A_WHILE_SECONDS, CLIENT, LOOK_SECONDS, SOON_SECONDS, Stage, UnmetError
+from clients.conformance.expectations import UnmetError, compare_error, compare_response
+from clients.conformance.stage import A_WHILE_SECONDS, CLIENT, LOOK_SECONDS, SOON_SECONDS, Stage
 from clients.conformance.table import Step
 from clients.conformance.world import company_of
 
@@ -78,6 +78,9 @@ def _send_get(stage: Stage, step: Step, name: str) -> Pending:
 
 async def _judge(stage: Stage, step: Step, answer: Answer) -> None:
     expected: Mapping[str, Any] = step.get("expect", {})
+    if "status" in expected:
+        compare_response(expected, answer)
+        return
     if "error" in expected or "cancelled" in expected:
         compare_error(expected, answer)
         return

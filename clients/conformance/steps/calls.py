@@ -2,8 +2,9 @@
 
 import asyncio
 
-from clients.conformance.gate import Refusal
-from clients.conformance.stage import A_WHILE_SECONDS, Stage, UnmetError
+from clients.conformance.expectations import UnmetError
+from clients.conformance.orders import Refusal
+from clients.conformance.stage import A_WHILE_SECONDS, Stage
 from clients.conformance.table import Step
 
 
@@ -51,8 +52,7 @@ async def wait_seconds(stage: Stage, step: Step) -> None:
 async def calls(stage: Stage, step: Step) -> None:
     """So many calls came since the scenario began, no more and no less, and none comes in a while."""
     await stage.soon(lambda: dict(stage.orders.counts()), step["calls"], at_least=True)
-    if step.get("settled", True):
-        await asyncio.sleep(A_WHILE_SECONDS)
+    await asyncio.sleep(A_WHILE_SECONDS)
     counts = stage.orders.counts()
     if any(counts[rpc] != number for rpc, number in step["calls"].items()):
         raise UnmetError(f"there were {dict(counts)}")
@@ -74,21 +74,3 @@ async def outage(stage: Stage, step: Step) -> None:
 async def stop_gate(stage: Stage, step: Step) -> None:
     """One replica is gone."""
     await stage.gates[step["stop_gate"]].stop()
-
-
-async def cut_streams(stage: Stage, _step: Step) -> None:
-    """Every stream ends."""
-    for gate in stage.gates:
-        gate.cut_streams()
-
-
-async def watched(stage: Stage, step: Step) -> None:
-    """So often the installs have been subscribed to."""
-    expected = {stage.ids[name]: number for name, number in step["watched"].items()}
-    await stage.soon(lambda: dict(stage.orders.watched), expected)
-
-
-async def unsubscribed(stage: Stage, step: Step) -> None:
-    """So often they have been unsubscribed."""
-    expected = {stage.ids[name]: number for name, number in step["unsubscribed"].items()}
-    await stage.soon(lambda: dict(stage.orders.unsubscribed), expected)

@@ -1,7 +1,7 @@
 """Steps of Envoy: what happens to an install there, and requests to an API in its place."""
 
-from clients.conformance.expectations import compare_error
-from clients.conformance.stage import CLIENT, Stage, UnmetError
+from clients.conformance.expectations import UnmetError, compare_response
+from clients.conformance.stage import CLIENT, Stage
 from clients.conformance.table import Step
 from clients.conformance.world import company_of
 
@@ -22,11 +22,12 @@ async def install(stage: Stage, step: Step) -> None:
 
 
 async def envoy(stage: Stage, step: Step) -> None:
-    """Envoy `refuses` an install, is `broken` for it, or has `revoked` its tokens."""
+    """Envoy `refuses` an install, is `broken` for it, has `revoked` its tokens, or `heals`."""
     acts = {
         "refuses": stage.world.refuse,
         "broken": stage.world.break_envoy,
         "revoked": stage.world.kill_token,
+        "heals": stage.world.heal_envoy,
     }
     await acts[step["envoy"]](stage.ids[step["of"]])
 
@@ -39,7 +40,7 @@ async def api(stage: Stage, step: Step) -> None:
 
 
 async def request(stage: Stage, step: Step) -> None:
-    """A request by the HTTP adapter; to the API, `elsewhere`, or `envoy` itself."""
+    """A request by the HTTP adapter; to the API, `elsewhere`, or `envoy` itself. `as`: nobody waits for it yet."""
     origins = {"api": stage.world.api.origin, "elsewhere": stage.world.elsewhere.origin}
     origins["envoy"] = stage.world.envoy_origin
     install = stage.ids[step["request"]]
@@ -56,13 +57,10 @@ async def request(stage: Stage, step: Step) -> None:
         body=step.get("body"),
         replayable=step.get("replayable"),
     )
-    answer = await stage.answer(pending)
-    expected = step["expect"]
-    if "error" in expected:
-        compare_error(expected, answer)
-        return
-    if answer.get("status") != expected["status"]:
-        raise UnmetError(f"got {answer}")
+    if "as" in step:
+        stage.pending.setdefault(step["as"], []).append(pending)
+    else:
+        compare_response(step["expect"], await stage.answer(pending))
 
 
 async def api_saw(stage: Stage, step: Step) -> None:

@@ -2,15 +2,18 @@
 
 import asyncio
 
-from clients.conformance.stage import CLIENT, LOOK_SECONDS, SOON_SECONDS, Stage, UnmetError
+from clients.conformance.expectations import UnmetError
+from clients.conformance.stage import CLIENT, LOOK_SECONDS, SOON_SECONDS, Stage
 from clients.conformance.table import Step
 
 
 async def write(stage: Stage, step: Step) -> None:
-    """A file of the client's credentials is replaced: a certificate `of` a name, or a file by `text`."""
+    """A file of the client's credentials is replaced: a certificate `of` a name, the gates' authority, or by `text`."""
     assert stage.files is not None
     if step["write"] == "certificate":
         stage.files.write_certificate(step["of"])
+    elif step["write"] == "authority":
+        stage.files.write_authority(is_own=True)
     else:
         stage.files.write(step["write"], step["text"])
 

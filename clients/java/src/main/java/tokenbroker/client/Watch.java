@@ -168,7 +168,8 @@ final class Watch implements Memory.Listener, AutoCloseable {
                 }
                 case INVALID_FIELD, OVERLOADED -> subscribed.remove(installId);
                 case REAUTHORIZATION_REQUIRED, CALLER_NOT_ALLOWED -> memory.drop(installId);
-                default -> memory.spend(installId, Long.MAX_VALUE);
+                case PROVIDER_UNAVAILABLE -> memory.spend(installId, Long.MAX_VALUE); // Envoy has rejected it.
+                default -> {} // The broker's own trouble is nobody's while the token lives.
             }
         }
 
