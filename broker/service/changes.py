@@ -36,10 +36,14 @@ class Changes:
 
     def learn(self, holding: Holding, asked_at: datetime | None = None) -> None:
         """Remember what the store said when it was asked at `asked_at`, or now."""
-        self._cache.put(holding, asked_at or self._clock.now())
-        self.wake(holding.install.key)
-        for follower in self._followers.get(holding.install.key, ()):
-            follower.news(holding.install.key)
+        key = holding.install.key
+        known = self._cache.get(key)
+        learnt = self._cache.put(holding, asked_at or self._clock.now())
+        self.wake(key)
+        # A look that only confirms what is known must not wake every watcher.
+        if known is None or known.holding.install.standing != learnt.holding.install.standing:
+            for follower in self._followers.get(key, ()):
+                follower.news(key)
 
     def publish(self, holding: Holding) -> None:
         """Remember what this process has stored, and tell the other replicas."""

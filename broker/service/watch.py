@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 # A stream says that it is alive so often. It costs 10,000 idle streams a few hundred messages a second.
 HEARTBEAT: Final = timedelta(seconds=30)
+# A look may have to wait for others; meanwhile nothing else can be told, no heartbeat either.
+LOOK_PATIENCE: Final = timedelta(seconds=10)
 MAX_SUBSCRIPTIONS: Final = 10_000
 # Of requests that were refused, and whose sender does not read: the newest so many are told.
 MAX_REFUSALS: Final = 100
@@ -90,6 +92,7 @@ class Watch:
     __slots__ = (
         "_call",
         "_ends_by",
+        "_heartbeat_at",
         "_knowledge",
         "_known",
         "_loop",
@@ -114,6 +117,7 @@ class Watch:
         self._something = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + life.total_seconds()
+        self._heartbeat_at = self._loop.time() + HEARTBEAT.total_seconds()
         self._ends_by: BrokerError | None = None
 
     def __len__(self) -> int:
@@ -153,7 +157,7 @@ class Watch:
         self._something.set()
 
     def end_by(self, error: BrokerError) -> None:
-        """End the stream with `error`, once all else is told."""
+        """End the stream with `error`, at once."""
         self._ends_by = error
         self._something.set()
 
@@ -168,27 +172,31 @@ class Watch:
         Raises:
             BrokerError: what the stream was ended by.
         """
-        loop_time = self._loop.time
-        heartbeat_at = loop_time() + HEARTBEAT.total_seconds()
-        while not (self._refused or self._marked):
+        while True:
+            # First, and by the clock alone: news that never ends must prolong no stream, and leave no caller in doubt.
             if self._ends_by is not None:
                 raise self._ends_by
-            now = loop_time()
+            now = self._loop.time()
             if now >= self._until:
                 return Silence.OVER
-            if now >= heartbeat_at:
+            if now >= self._heartbeat_at:
+                self._heartbeat_at = now + HEARTBEAT.total_seconds()
                 return Silence.HEARTBEAT
-            self._something.clear()
-            timer = self._loop.call_at(min(heartbeat_at, self._until), self._something.set)
-            try:
-                await self._something.wait()
-            finally:
-                timer.cancel()
-        if self._refused:
-            return self._refused.pop(0)
-        key = next(iter(self._marked))
-        del self._marked[key]
-        return key
+            if self._refused:
+                return self._refused.pop(0)
+            if self._marked:
+                key = next(iter(self._marked))
+                del self._marked[key]
+                return key
+            await self._something_until(min(self._heartbeat_at, self._until))
+
+    async def _something_until(self, moment: float) -> None:
+        self._something.clear()
+        timer = self._loop.call_at(moment, self._something.set)
+        try:
+            await self._something.wait()
+        finally:
+            timer.cancel()
 
     async def look(self, key: InstallKey) -> Told | None:
         """What to tell of an install that was marked; None if the caller knows all there is."""
@@ -197,9 +205,10 @@ class Watch:
         call = self._call.part()
         call.concerns(key)
         try:
-            entry = await self._knowledge.of(key, call)
+            async with asyncio.timeout(LOOK_PATIENCE.total_seconds()):
+                entry = await self._knowledge.of(key, call)
             return await self._told(call, key, entry)
-        except RetryableError as error:
+        except (RetryableError, TimeoutError) as error:
             # Ours to mend, and no reason to use no token: look again, later.
             log.debug("watch.look_failed", error=str(error))
             self._loop.call_later(RETRY_AFTER.total_seconds(), self._again, key)
@@ -211,6 +220,8 @@ class Watch:
         """Raises InstallNotFound, ReauthorizationRequired, AuditUnavailable."""
         install = entry.holding.install
         refuse_unserving(install)
+        if key not in self._known:  # unsubscribed while we looked
+            return None
         known_generation, told = self._known[key]
         if install.rejected and install.generation >= known_generation:
             wait = "Envoy has rejected the newest token; another follows"
